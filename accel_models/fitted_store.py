@@ -1,0 +1,89 @@
+"""Fitted parameters: data files beside the code, looked up by device, then by engine generation, then pooled.
+
+A file ``fitted/<op>.toml`` holds ``[meta]`` and a list of ``[[set]]``. A set holds parameter values for one
+(device, generation, framework, quant) and the interval learned from residuals of its class. See ``docs/fitted.md``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Source = Literal["fitted", "transferred", "assumed"]
+
+
+class ParameterSet(BaseModel):
+    """One fit. Empty ``device``/``framework`` mean "any": such a set pools several and is used for transfer.
+
+    ``lo`` and ``hi`` multiply a prediction to give its 80 % interval, per regime ("memory", "compute", "launch",
+    "tail" or "all"); for pooled sets they come from leave-one-device-out residuals.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str = ""                 # e.g. quant for gemm, phase for attention, kind for elementwise
+    device: str = ""
+    generation: str = ""
+    framework: str = ""
+    values: dict[str, float]
+    stderr: dict[str, float] = {}
+    n_rows: int = 0
+    mape: float = 0.0                 # mean absolute percentage error on held-back rows, 0.08 = 8 %
+    lo: dict[str, float] = {}
+    hi: dict[str, float] = {}
+    range: dict[str, tuple[float, float]] = {}
+
+
+class FittedFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    op: str
+    formula: str                      # the function the values are arguments of
+    source: str                       # where the rows come from
+    data_sha256: str                  # of the rows used
+    date: str
+    set: tuple[ParameterSet, ...]
+
+
+class Found(BaseModel):
+    """Result of a look-up: the set and how it was come by."""
+
+    model_config = ConfigDict(frozen=True)
+    params: ParameterSet
+    source: Source
+
+
+@cache
+def load(op: str) -> FittedFile:
+    """The fitted file of one op. Raises ``FileNotFoundError`` if the op was never fitted."""
+    text = resources.files("accel_models.fitted").joinpath(f"{op}.toml").read_text(encoding="utf-8")
+    return FittedFile.model_validate(tomllib.loads(text))
+
+
+@cache
+def lookup(op: str, variant: str, device: str, generation: str, framework: str = "") -> Found:
+    """Best set for a device: its own, else its generation's pooled one, else the pool of all ("transferred").
+
+    Within a level the asked framework is preferred, then a set for any framework, then the one with most rows.
+    Raises ``KeyError`` when the op has no set of this variant at all.
+    """
+    sets = [s for s in load(op).set if s.variant == variant]
+    if not sets:
+        raise KeyError(f"{op}: no fitted set of variant {variant!r}")
+
+    def best(candidates: list[ParameterSet]) -> ParameterSet | None:
+        rank = {framework: 0, "": 1} if framework else {"": 0}
+        ordered = sorted(candidates, key=lambda s: (rank.get(s.framework, 2), -s.n_rows))
+        return ordered[0] if ordered else None
+
+    if own := best([s for s in sets if s.device == device]):
+        return Found(params=own, source="fitted")
+    if kin := best([s for s in sets if not s.device and s.generation == generation]):
+        return Found(params=kin, source="transferred")
+    if pool := best([s for s in sets if not s.device and not s.generation]):
+        return Found(params=pool, source="transferred")
+    raise KeyError(f"{op}: no fitted set of variant {variant!r} for generation {generation!r} and no pool")

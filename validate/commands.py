@@ -1,0 +1,3 @@
+"""Commands of this folder (see ``sim.commands``)."""
+
+TABLE: dict[str, tuple[str, str, str]] = {}

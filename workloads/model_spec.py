@@ -1,0 +1,213 @@
+"""ModelSpec: a network as its public ``config.json`` describes it, reduced to what costs anything.
+
+A model is a sequence of layers; a layer is a token mixer and a feed-forward part; both are lists of ``Linear`` maps
+plus one core operation. ``pattern`` says which of the distinct ``layers`` stands at each depth, so that models of
+mixed layer kinds (and of mixed number formats) are described exactly and priced once per distinct kind.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+Size = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Linear(_Frozen):
+    """y[n_out] = x[n_in] W. ``fuse``: linears of one group share their input and run as one GEMM.
+
+    ``split`` is how tensor parallelism cuts it: ``column`` (outputs), ``row`` (inputs, all-reduced after), ``none``.
+    ``heads``: number of units the cut must respect (KV heads are replicated when there are fewer than ranks).
+    ``weight``/``act`` are number formats of the stored weight and of the multiplied activation.
+    """
+
+    name: str
+    n_in: Size
+    n_out: Size
+    bias: bool = False
+    fuse: str = ""
+    split: Literal["column", "row", "none"] = "column"
+    heads: Count = 0
+    weight: str = "bf16"
+    act: str = "bf16"
+
+    @property
+    def n_weights(self) -> int:
+        return self.n_in * self.n_out
+
+    @property
+    def n_params(self) -> int:
+        return self.n_in * self.n_out + (self.n_out if self.bias else 0)
+
+
+class Softmax(_Frozen):
+    """Core of MHA, GQA, MQA and MLA. ``kv_elements`` cached per token, exactly as stored (0 if another layer's is read).
+
+    ``window`` 0 = all positions; else a sliding window (``chunked``: a block-local chunk of that size).
+    ``compress``: stored positions = context / compress (compressed sparse attention); ``topk``: positions attended.
+    For MLA ``latent`` is true: head sizes are those of the absorbed form used in decode, ``prefill_*`` of the expanded.
+    """
+
+    kind: Literal["softmax"] = "softmax"
+    n_heads: Size
+    n_kv_heads: Size
+    head_dim: Size
+    v_head_dim: Size
+    kv_elements: Count
+    reads_elements: Size
+    window: Count = 0
+    chunked: bool = False
+    latent: bool = False
+    prefill_head_dim: Count = 0
+    prefill_v_head_dim: Count = 0
+    compress: Size = 1
+    topk: Count = 0
+    index_elements: Count = 0        # extra cached per token by a sparse-attention indexer
+    index_flops: Count = 0           # per (query token, position) of the indexer
+    rope_dim: Count = 0
+    causal: bool = True
+
+
+class Recurrent(_Frozen):
+    """Core of a state-space or linear-attention mixer: state per sequence, no growing cache."""
+
+    kind: Literal["recurrent"] = "recurrent"
+    cell: str                         # mamba1 | mamba2 | gated_delta_net | mlstm | slstm | hgrn | kda | lightning
+    state_elements: Size
+    flops_per_token: Size
+    io_elements: Size                 # streamed per token by the recurrence
+    conv_elements: Count = 0          # channels x (kernel - 1) of a short convolution's state
+    conv_channels: Count = 0
+    conv_kernel: Count = 0
+
+
+class Mixer(_Frozen):
+    """Token mixer: linears in, core, linears out. ``extra_params``: norms of heads, decay vectors, sinks, conv ..."""
+
+    linears: tuple[Linear, ...]
+    core: Annotated[Softmax | Recurrent, Field(discriminator="kind")]
+    extra_params: Count = 0
+    qk_norm: bool = False
+
+
+class Experts(_Frozen):
+    """Routed experts: ``n_experts`` of width ``inter``, ``topk`` per token. Input and output width may differ from
+    the hidden size (``hidden``) where experts work in a latent space."""
+
+    n_experts: Size
+    topk: Size
+    hidden: Size
+    inter: Size
+    gated: bool = True
+    bias: bool = False
+    weight: str = "bf16"
+    act: str = "bf16"
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of one expert."""
+        return (3 if self.gated else 2) * self.hidden * self.inter
+
+    @property
+    def n_bias(self) -> int:
+        return ((2 if self.gated else 1) * self.inter + self.hidden) if self.bias else 0
+
+
+class FeedForward(_Frozen):
+    """Dense part (also shared experts and the router, as linears) and, for MoE, the routed experts."""
+
+    linears: tuple[Linear, ...] = ()
+    experts: Experts | None = None
+    activation: Literal["silu_mul", "gelu", "relu", "none"] = "silu_mul"
+    extra_params: Count = 0           # e.g. the router's correction bias
+
+
+class Layer(_Frozen):
+    """One distinct kind of layer. ``label`` is shown to people ("full", "sliding", "moe", "mamba2" ...)."""
+
+    label: str
+    mixer: Mixer | None
+    ffn: FeedForward | None
+    norms: Count = 2                  # norms over the hidden size run per token
+    norm_params: Count = 0            # their parameters
+    parallel: bool = False            # mixer and feed-forward read the same input (GPT-J, Falcon): one all-reduce
+
+
+class ModelSpec(_Frozen):
+    """A whole network. Counts are exact; see ``n_params`` and ``kv_bytes_per_token``."""
+
+    name: str
+    family: str                       # model_type of the config
+    source: str = ""                  # where the shape comes from
+    hidden_size: Size
+    vocab_size: Size
+    max_context: Count = 0            # 0: not stated
+    layers: tuple[Layer, ...]
+    pattern: tuple[Count, ...]        # pattern[i] indexes ``layers`` for depth i
+    tied_embeddings: bool = False
+    lm_head: Linear | None            # None for encoders without a language head
+    embed_params: Count               # token, position and segment tables, embedding norms and projections
+    embed_format: str = "bf16"
+    final_params: Count = 0           # last norm(s), pooler, other heads
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    causal: bool = True               # False: encoder (BERT)
+    dtype: str = "bf16"               # activations and unquantised tensors
+    kv_format: str = "bf16"
+    mtp_params: Count = 0             # next-token-prediction modules, outside the published main count
+    vision_params: Count = 0          # towers not modelled, where their size is known
+    notes: tuple[str, ...] = ()       # what the reader assumed or left out, shown to people
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.pattern)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How often each distinct layer occurs."""
+        found = np.bincount(np.asarray(self.pattern, dtype=int), minlength=len(self.layers))
+        return tuple(int(c) for c in found)
+
+    def layer_params(self, layer: Layer) -> int:
+        total = layer.norm_params
+        if layer.mixer:
+            total += sum(x.n_params for x in layer.mixer.linears) + layer.mixer.extra_params
+        if layer.ffn:
+            total += sum(x.n_params for x in layer.ffn.linears) + layer.ffn.extra_params
+            if e := layer.ffn.experts:
+                total += e.n_experts * (e.n_weights + e.n_bias)
+        return total
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of the language model: embeddings, layers, final norm and head (a tied head counts once)."""
+        body = sum(c * self.layer_params(x) for c, x in zip(self.counts, self.layers, strict=True))
+        head = self.lm_head.n_params if self.lm_head and not self.tied_embeddings else 0
+        return self.embed_params + body + self.final_params + head
+
+    @property
+    def n_active_params(self) -> int:
+        """Parameters that one token passes through (routed experts counted ``topk`` times)."""
+        idle = sum(c * (e.n_experts - e.topk) * (e.n_weights + e.n_bias)
+                   for c, x in zip(self.counts, self.layers, strict=True) if x.ffn and (e := x.ffn.experts))
+        return self.n_params - idle
+
+    @property
+    def kv_elements_per_token(self) -> float:
+        """Cached elements per token over all layers while nothing slides out of a window."""
+        return float(sum(c * (x.mixer.core.kv_elements + x.mixer.core.index_elements) / x.mixer.core.compress
+                         for c, x in zip(self.counts, self.layers, strict=True)
+                         if x.mixer and isinstance(x.mixer.core, Softmax)))
+
+    @property
+    def state_elements(self) -> int:
+        """Recurrent state per sequence over all layers."""
+        return sum(c * (x.mixer.core.state_elements + x.mixer.core.conv_elements)
+                   for c, x in zip(self.counts, self.layers, strict=True)
+                   if x.mixer and isinstance(x.mixer.core, Recurrent))

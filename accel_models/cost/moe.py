@@ -1,0 +1,144 @@
+"""Cost of a mixture-of-experts layer: routing, permutation, grouped matrix products, activation, combination.
+
+The rows that meet in one expert decide: each expert that is hit reads its weights once, and its rows are rounded up to
+whole tiles. How loads spread over experts is a quantile function (even, random, or a truncated power law), sampled on
+one extra axis; the tile height is chosen on another. Then as in a plain matrix product: tiles in waves over the
+processors, compute and memory overlapping as a smooth maximum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from accel_models.cost.terms import Array, Cost, as_floats, smooth_max
+
+#: Tile heights (rows) that grouped kernels offer; the width is fixed, the choice hardly matters for wide experts.
+TILE_M = np.array([16.0, 32.0, 64.0, 128.0])
+TILE_N = 128.0
+#: Midpoint quantiles at which the load of experts is sampled.
+QUANTILES = (np.arange(12) + 0.5) / 12
+
+
+def expert_load(tokens: ArrayLike, topk: ArrayLike, n_experts: ArrayLike, skew: ArrayLike) -> Array:
+    """Mean rows per expert at each of ``QUANTILES`` (a last axis is added), summing to tokens * topk over experts.
+
+    ``skew`` 0: even. ``skew`` > 0: loads follow a power law with this exponent, truncated to [1, 0.8 tokens] when there
+    are more assignments than experts, else to [0.01, 2], the recipe of aiconfigurator's ``power_law_logits_v3``.
+    """
+    tokens, topk, n_experts, skew = (a[..., None] for a in as_floats(tokens, topk, n_experts, skew))
+    pairs = tokens * topk
+    power = 1.0 - skew
+    power = np.where(np.abs(power) < 1e-6, 1e-6, power)
+    span = np.where(pairs > n_experts, np.maximum(0.8 * tokens, 1.0), 200.0)
+    law = (1.0 + QUANTILES * (span**power - 1.0)) ** (1.0 / power)
+    shape = np.where(skew > 0, law / law.mean(axis=-1, keepdims=True), 1.0)
+    return shape * pairs / n_experts
+
+
+def moe(tokens: ArrayLike, hidden: ArrayLike, inter: ArrayLike, topk: ArrayLike, n_experts: ArrayLike,
+        n_local: ArrayLike, *, gated: ArrayLike = True, bytes_a: ArrayLike = 2.0, bytes_w: ArrayLike = 2.0,
+        bytes_out: ArrayLike = 2.0, peak: ArrayLike, vector_peak: ArrayLike, n_units: ArrayLike,
+        dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike, dequant_ops: ArrayLike = 0.0,
+        launch: ArrayLike = 0.0, skew: ArrayLike = 0.0, dealt: ArrayLike = 0.0, imbalance: ArrayLike = 1.0,
+        efficiency: ArrayLike = 0.75, tile_loss: ArrayLike = 24.0, dram_efficiency: ArrayLike = 0.8,
+        l2_efficiency: ArrayLike = 0.5, flight: ArrayLike = 0.3, tail_share: ArrayLike = 0.6, fill: ArrayLike = 256.0,
+        sharpness: ArrayLike = 2.5, passes: ArrayLike = 2.0, pair_time: ArrayLike = 0.0,
+        expert_time: ArrayLike = 1e-8, overhead: ArrayLike = 2e-5) -> Cost:
+    """Time of the routed experts of one layer on one device, from the router's scores to the combined output.
+
+    Parameters
+    ----------
+    tokens, hidden, inter, topk, n_experts : array_like  As in ``workloads.ops.Moe``; ``inter`` of this device. [-]
+    n_local : array_like              Experts held here (expert parallelism); they get n_local/n_experts of the load.
+    gated : array_like of bool        Three matrices per expert, else two.
+    bytes_a, bytes_w, bytes_out : array_like  Per element of activations, weights, output. [B]
+    peak, vector_peak : array_like    Matrix and vector rates of the device. [FLOP/s]
+    n_units : array_like              Processors. [-]
+    dram_bandwidth, l2_bandwidth, l2_capacity : array_like  [B/s, B/s, B]
+    dequant_ops : array_like          Vector operations to unpack one weight element. [-]
+    launch : array_like               What the host or graph adds per call, beside ``overhead``. [s]
+    skew : array_like                 Exponent of the power law of expert loads; 0 is even (``expert_load``). [-]
+    dealt : array_like                1: loads are exactly their means (a benchmark's dealing); 0: tokens choose at
+                                      random, an expert is hit with 1 - (1 - load/tokens)^tokens. [-]
+    imbalance : array_like            Load of this device relative to the mean of its expert-parallel group. [-]
+    efficiency, tile_loss : array_like  Share of the peak, efficiency / (1 + tile_loss (1/TM + 1/TN)). [-, rows]
+    dram_efficiency, l2_efficiency : array_like  Achieved share of each rate. [-]
+    flight : array_like               Tiles per processor at which half the DRAM rate is reached. [-]
+    tail_share : array_like           Share of the last, partly filled wave that is charged. [-]
+    fill : array_like                 Start and end of one tile, in elements of k. [-]
+    sharpness : array_like            Overlap of compute and memory (``smooth_max``). [-]
+    passes : array_like               How often rows are moved by permutation and combination. [-]
+    pair_time, expert_time : array_like  Routing cost per (token, expert) pair and per local expert. [s]
+    overhead : array_like             Fixed time of all kernels of the layer. [s]
+
+    All arguments broadcast. More bandwidth or peak never costs more. More tokens never cost less with ``skew`` 0; with
+    a power law the law itself changes where pairs pass ``n_experts``, and a few percent less can result there.
+    """
+    tokens, hidden, inter, topk, n_experts, n_local = as_floats(tokens, hidden, inter, topk, n_experts, n_local)
+    gates = 1.0 + np.asarray(gated, dtype=np.float64)
+    bytes_a, bytes_w, bytes_out, dequant_ops = as_floats(bytes_a, bytes_w, bytes_out, dequant_ops)
+    peak, vector_peak, n_units, dram_bw, l2_bw, l2_cap = as_floats(
+        peak, vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity)
+    launch, overhead, pair_time, expert_time, passes = as_floats(launch, overhead, pair_time, expert_time, passes)
+    load = expert_load(tokens, topk, n_experts, skew) * np.asarray(imbalance, dtype=np.float64)[..., None]
+    hit, tiles_m = _hits_and_tiles(load, tokens, np.asarray(dealt, dtype=np.float64))
+    hit, tiles_m = hit * n_local, tiles_m * n_local[..., None]
+    pairs = load.mean(axis=-1) * n_local
+    weights = hidden * inter * (gates + 1.0)
+    dram_rate = dram_bw * np.asarray(dram_efficiency, dtype=np.float64)
+    l2_rate = np.maximum(l2_bw * np.asarray(l2_efficiency, dtype=np.float64), dram_rate)
+
+    # Moves of rows by permutation and combination; they stay in L2 while they fit.
+    moved = pairs * hidden * (bytes_a + bytes_out) * passes
+    at_l2 = 1.0 / (1.0 + (moved / np.maximum(l2_cap, 1e-300)) ** 2)
+    move_time = moved * (at_l2 / l2_rate + (1.0 - at_l2) / dram_rate)
+
+    up = _grouped(tiles_m, inter * gates, hidden, hit, pairs, bytes_a, bytes_w, bytes_a, peak, vector_peak, n_units,
+                  dram_rate, dequant_ops, efficiency, tile_loss, flight, tail_share, fill, sharpness)
+    down = _grouped(tiles_m, hidden, inter, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units,
+                    dram_rate, dequant_ops, efficiency, tile_loss, flight, tail_share, fill, sharpness)
+    total = up[0] + down[0]
+    choice = np.argmin(total, axis=-1)[..., None]
+
+    def pick(a: Array) -> Array:
+        return np.take_along_axis(np.broadcast_to(a, total.shape), choice, axis=-1)[..., 0]
+
+    fixed = launch + overhead + expert_time * n_local
+    routing = pair_time * pairs
+    gemm, compute, memory = pick(total), pick(up[1] + down[1]), pick(up[2] + down[2])
+    nbytes = hit * weights * bytes_w + moved + pairs * (hidden + inter) * (bytes_a + bytes_out)
+    return Cost(time=fixed + routing + move_time + gemm, compute=compute, memory=memory + move_time,
+                link=np.zeros_like(gemm), launch=fixed + routing,
+                tail=np.maximum(gemm - np.maximum(compute, memory), 0.0), flops=2.0 * pairs * weights, nbytes=nbytes)
+
+
+def _hits_and_tiles(load: Array, tokens: Array, dealt: Array) -> tuple[Array, Array]:
+    """Share of experts hit, and mean tiles per expert for each of ``TILE_M`` (last axis), from loads by quantile."""
+    even = np.minimum(load, 1.0)
+    chance = -np.expm1(-load)
+    share = np.where(dealt[..., None] > 0, even, chance)
+    rows = (load / np.maximum(share, 1e-300))[..., None, :] / TILE_M[:, None]
+    filled = np.where(dealt[..., None, None] > 0, np.ceil(rows), np.maximum(1.0, rows + 0.5))
+    return share.mean(axis=-1), (share[..., None, :] * filled).mean(axis=-1)
+
+
+def _grouped(tiles_m: Array, n: Array, k: Array, hit: Array, pairs: Array, bytes_a: Array, bytes_w: Array,
+             bytes_out: Array, peak: Array, vector_peak: Array, n_units: Array, dram_rate: Array, dequant_ops: Array,
+             efficiency: ArrayLike, tile_loss: ArrayLike, flight: ArrayLike, tail_share: ArrayLike, fill: ArrayLike,
+             sharpness: ArrayLike) -> tuple[Array, Array, Array]:
+    """(time, compute, memory) of one grouped product for every tile height (last axis)."""
+    n, k, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_rate, dequant_ops = (
+        a[..., None] for a in (n, k, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_rate,
+                               dequant_ops))
+    eff, loss, fly, last, filled, sharp = (
+        a[..., None] for a in as_floats(efficiency, tile_loss, flight, tail_share, fill, sharpness))
+    tiles = tiles_m * np.ceil(n / TILE_N)
+    full = tiles / n_units
+    waves = full + last * (np.ceil(full) - full)
+    unit_peak = peak / n_units * eff / (1.0 + loss * (1.0 / TILE_M + 1.0 / TILE_N))
+    unpack = dequant_ops * TILE_N * k / (vector_peak / n_units)
+    compute = waves * (2.0 * TILE_M * TILE_N * (k + filled) / unit_peak + unpack)
+    nbytes = hit * n * k * bytes_w + pairs * (k * bytes_a + n * bytes_out)
+    memory = nbytes / dram_rate * (1.0 + fly * n_units / np.maximum(tiles, 1e-300)) * (tiles > 0)
+    return smooth_max(compute, memory, sharp) * (tiles > 0), compute, memory

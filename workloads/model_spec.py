@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Size = Annotated[int, Field(ge=1)]
@@ -26,6 +27,9 @@ class Linear(_Frozen):
     ``split`` is how tensor parallelism cuts it: ``column`` (outputs), ``row`` (inputs, all-reduced after), ``none``.
     ``heads``: number of units the cut must respect (KV heads are replicated when there are fewer than ranks).
     ``weight``/``act`` are number formats of the stored weight and of the multiplied activation.
+    ``groups`` > 1: block-diagonal, that many products of n_in/groups by n_out/groups.
+    ``name`` is the module's path inside the layer. A module that stores several maps in one matrix (``qkv_proj``,
+    ``gate_up_proj``) appears once per map under the same name, so that tensor parallelism can cut each by its heads.
     """
 
     name: str
@@ -37,21 +41,23 @@ class Linear(_Frozen):
     heads: Count = 0
     weight: str = "bf16"
     act: str = "bf16"
+    groups: Size = 1
 
     @property
     def n_weights(self) -> int:
-        return self.n_in * self.n_out
+        return self.n_in * self.n_out // self.groups
 
     @property
     def n_params(self) -> int:
-        return self.n_in * self.n_out + (self.n_out if self.bias else 0)
+        return self.n_weights + (self.n_out if self.bias else 0)
 
 
 class Softmax(_Frozen):
-    """Core of MHA, GQA, MQA and MLA. ``kv_elements`` cached per token, exactly as stored (0 if another layer's is read).
+    """Core of MHA, GQA, MQA and MLA. ``kv_elements``: cached per token, exactly as stored (0: another layer's).
 
     ``window`` 0 = all positions; else a sliding window (``chunked``: a block-local chunk of that size).
     ``compress``: stored positions = context / compress (compressed sparse attention); ``topk``: positions attended.
+    ``local``: uncompressed last positions, kept and attended besides the compressed ones.
     For MLA ``latent`` is true: head sizes are those of the absorbed form used in decode, ``prefill_*`` of the expanded.
     """
 
@@ -68,6 +74,7 @@ class Softmax(_Frozen):
     prefill_head_dim: Count = 0
     prefill_v_head_dim: Count = 0
     compress: Size = 1
+    local: Count = 0
     topk: Count = 0
     index_elements: Count = 0        # extra cached per token by a sparse-attention indexer
     index_flops: Count = 0           # per (query token, position) of the indexer
@@ -99,8 +106,9 @@ class Mixer(_Frozen):
 
 class Experts(_Frozen):
     """Routed experts: ``n_experts`` of width ``inter``, ``topk`` per token. Input and output width may differ from
-    the hidden size (``hidden``) where experts work in a latent space."""
+    the hidden size (``hidden``) where experts work in a latent space. ``name``: their module path in the layer."""
 
+    name: str = "mlp.experts"
     n_experts: Size
     topk: Size
     hidden: Size
@@ -121,11 +129,16 @@ class Experts(_Frozen):
 
 
 class FeedForward(_Frozen):
-    """Dense part (also shared experts and the router, as linears) and, for MoE, the routed experts."""
+    """Dense part (also shared experts and the router, as linears) and, for MoE, the routed experts.
+
+    ``activation`` is the kernel (``silu_mul``: any gated product); ``function`` the config's own name of the
+    nonlinearity ("silu", "gelu_pytorch_tanh", "relu2" ...).
+    """
 
     linears: tuple[Linear, ...] = ()
     experts: Experts | None = None
     activation: Literal["silu_mul", "gelu", "relu", "none"] = "silu_mul"
+    function: str = ""
     extra_params: Count = 0           # e.g. the router's correction bias
 
 
@@ -139,6 +152,18 @@ class Layer(_Frozen):
     norm_params: Count = 0            # their parameters
     parallel: bool = False            # mixer and feed-forward read the same input (GPT-J, Falcon): one all-reduce
 
+    @property
+    def n_params(self) -> int:
+        """All stored parameters of one such layer, every routed expert included."""
+        total = self.norm_params
+        if self.mixer:
+            total += sum(x.n_params for x in self.mixer.linears) + self.mixer.extra_params
+        if self.ffn:
+            total += sum(x.n_params for x in self.ffn.linears) + self.ffn.extra_params
+            if e := self.ffn.experts:
+                total += e.n_experts * (e.n_weights + e.n_bias)
+        return total
+
 
 class ModelSpec(_Frozen):
     """A whole network. Counts are exact; see ``n_params`` and ``kv_bytes_per_token``."""
@@ -146,6 +171,7 @@ class ModelSpec(_Frozen):
     name: str
     family: str                       # model_type of the config
     source: str = ""                  # where the shape comes from
+    layer_prefix: str = "model.layers"  # module path of layer i is f"{layer_prefix}.{i}"
     hidden_size: Size
     vocab_size: Size
     max_context: Count = 0            # 0: not stated
@@ -174,20 +200,10 @@ class ModelSpec(_Frozen):
         found = np.bincount(np.asarray(self.pattern, dtype=int), minlength=len(self.layers))
         return tuple(int(c) for c in found)
 
-    def layer_params(self, layer: Layer) -> int:
-        total = layer.norm_params
-        if layer.mixer:
-            total += sum(x.n_params for x in layer.mixer.linears) + layer.mixer.extra_params
-        if layer.ffn:
-            total += sum(x.n_params for x in layer.ffn.linears) + layer.ffn.extra_params
-            if e := layer.ffn.experts:
-                total += e.n_experts * (e.n_weights + e.n_bias)
-        return total
-
     @property
     def n_params(self) -> int:
         """Parameters of the language model: embeddings, layers, final norm and head (a tied head counts once)."""
-        body = sum(c * self.layer_params(x) for c, x in zip(self.counts, self.layers, strict=True))
+        body = sum(c * x.n_params for c, x in zip(self.counts, self.layers, strict=True))
         head = self.lm_head.n_params if self.lm_head and not self.tied_embeddings else 0
         return self.embed_params + body + self.final_params + head
 
@@ -211,3 +227,19 @@ class ModelSpec(_Frozen):
         return sum(c * (x.mixer.core.state_elements + x.mixer.core.conv_elements)
                    for c, x in zip(self.counts, self.layers, strict=True)
                    if x.mixer and isinstance(x.mixer.core, Recurrent))
+
+    def kv_elements_at(self, context: ArrayLike) -> NDArray[np.float64]:
+        """Cached elements of one sequence of ``context`` tokens: windows full, chunks at their largest, compression
+        applied. Broadcasts over ``context``; per-sequence recurrent state is apart (``state_elements``)."""
+        tokens = np.asarray(context, dtype=np.float64)
+        total = np.zeros_like(tokens)
+        for c, x in zip(self.counts, self.layers, strict=True):
+            if x.mixer and isinstance(core := x.mixer.core, Softmax):
+                kept = np.minimum(tokens, core.window) if core.window else tokens / core.compress
+                local = np.minimum(tokens, core.local) * core.kv_elements if core.compress > 1 else 0.0
+                total = total + c * (kept * (core.kv_elements + core.index_elements) + local)
+        return total
+
+    def kv_bytes_per_token(self, kv_format_bytes: float) -> float:
+        """Cached bytes per token over all layers while nothing slides out of a window; 2.0 for bf16."""
+        return self.kv_elements_per_token * kv_format_bytes

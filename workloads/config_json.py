@@ -1,0 +1,82 @@
+"""From a public ``config.json`` to a :class:`ModelSpec`: find the language model in it, dispatch on ``model_type``.
+
+Nothing is guessed silently: what had to be assumed stands in ``ModelSpec.notes``; what is not known is refused in
+one line. The key ``_perfboard`` (where a bundled file came from) is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from workloads.config_fields import Fields
+from workloads.families_common import Reading
+from workloads.families_llama import TRAITS, read_llama_like
+from workloads.model_spec import ModelSpec
+
+Reader = Callable[[Reading], ModelSpec]
+
+READERS: dict[str, Reader] = {
+    **dict.fromkeys(TRAITS, read_llama_like),
+}
+NESTS = ("text_config", "llm_config", "language_config", "thinker_config")
+DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16", "float": "fp32"}
+REFUSED = {
+    **dict.fromkeys(("t5", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "encoder-decoder", "whisper", "m2m_100",
+                     "longt5", "switch_transformers", "blenderbot", "nllb-moe", "t5gemma"),
+                    "an encoder-decoder; only decoders and single encoders are modelled"),
+    **dict.fromkeys(("vit", "clip", "siglip", "dinov2", "swin", "resnet", "convnext", "detr", "clip_vision_model",
+                     "siglip_vision_model", "sam"), "a vision network; only language models are modelled"),
+    **dict.fromkeys(("wav2vec2", "hubert"), "a speech network; only language models are modelled"),
+}
+
+
+def read_config(config: Mapping[str, Any], *, name: str, source: str = "") -> ModelSpec:
+    """The network that a ``config.json`` describes. ``name`` is shown to people and opens every error line."""
+    r = _open(config, name, source)
+    return READERS[r.family](r)
+
+
+def _open(config: Mapping[str, Any], name: str, source: str) -> Reading:
+    if not isinstance(config, dict):
+        raise ValueError(f"{name}: found a {type(config).__name__}, expected a JSON object {{...}} as in a config.json")
+    top = Fields(config, name)
+    text = top
+    depth = 0
+    while key := next((k for k in NESTS if isinstance(text.data.get(k), dict)), None):
+        text = Fields(text.data[key], f"{text.where}: {key}")
+        depth += 1
+    family = _family(top, text)
+    r = Reading(f=text, top=top, name=name, source=source, family=family, dtype="", nested=depth > 0)
+    r.dtype = _dtype(r)
+    return r
+
+
+def _family(top: Fields, text: Fields) -> str:
+    outer, inner = top.text("model_type"), text.text("model_type")
+    for kind in (outer, inner):
+        if kind in REFUSED:
+            raise ValueError(f"{top.where}: model_type {kind!r} is {REFUSED[kind]}")
+    if top.flag("is_encoder_decoder"):
+        raise ValueError(f"{top.where}: is_encoder_decoder is true; only decoders and single encoders are modelled")
+    for kind in (inner.removesuffix("_text"), outer):
+        if kind in READERS:
+            return kind
+    found = inner or outer
+    if not found:
+        raise ValueError(f"{top.where}: model_type: missing, expected one of {', '.join(sorted(READERS))}")
+    near = get_close_matches(found, READERS, n=3)
+    raise ValueError(f"{top.where}: model_type: found {found!r}, which is not known"
+                     + (f" (near: {', '.join(near)})" if near else f", expected one of {', '.join(sorted(READERS))}"))
+
+
+def _dtype(r: Reading) -> str:
+    for fields in (r.f, r.top):
+        found = fields.text("dtype", "torch_dtype").removeprefix("torch.")
+        if found:
+            if found not in DTYPES:
+                raise fields.error("dtype", found, ", ".join(DTYPES))
+            return DTYPES[found]
+    r.notes.append("dtype: not in the config, bf16 assumed")
+    return "bf16"

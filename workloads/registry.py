@@ -1,0 +1,133 @@
+"""Models by name: the bundled ``config.json`` files, aliases, and configs on disk.
+
+``load_config`` reads a config with its raw quantisation dicts; ``load_model`` goes on to the :class:`ModelSpec`.
+A name is a Hugging Face id, its last part, an alias (all case-insensitive), or a path to a ``config.json`` or to a
+directory that holds one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from workloads.config_json import read_config
+from workloads.model_spec import ModelSpec
+
+MAX_BYTES = 4_000_000           # the largest public config.json is some 100 kB; a weight file must not be read as one
+_ALIASES = {
+    "gpt3": "gpt3-175b",
+}
+
+
+@dataclass(frozen=True)
+class RawConfig:
+    """A config as found. ``quantization_config``: the dict inside it, if any (of the nested language model, too);
+    ``hf_quant_config``: the file of that name beside it, if any. ``origin`` is where it came from."""
+
+    name: str
+    config: dict[str, Any]
+    quantization_config: dict[str, Any] | None
+    hf_quant_config: dict[str, Any] | None
+    origin: str
+    source: str = ""
+
+
+@cache
+def _bundled() -> dict[str, str]:
+    """Model id -> file name of the bundled configs."""
+    folder = resources.files("workloads.models")
+    files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
+    return {name.removesuffix(".json").replace("__", "/"): name for name in files}
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Every accepted spelling in lower case -> model id."""
+    table = {name.rsplit("/", 1)[-1].lower(): name for name in _bundled()}
+    table |= {name.lower(): name for name in _bundled()}
+    return table | {alias: table[target] for alias, target in _ALIASES.items() if target in table}
+
+
+def list_models() -> tuple[str, ...]:
+    """Ids of the bundled models, sorted."""
+    return tuple(sorted(_bundled(), key=str.lower))
+
+
+def load_model(name_or_path: str | Path) -> ModelSpec:
+    """The ModelSpec of a bundled model or of a config on disk. Quantisation stays apart: see ``load_config``."""
+    raw = load_config(name_or_path)
+    return read_config(raw.config, name=raw.name, source=raw.source)
+
+
+def load_config(name_or_path: str | Path) -> RawConfig:
+    """The raw config with its quantisation dicts; refuses, in one line, what is not there or not a config."""
+    text = str(name_or_path)
+    if name := _names().get(text.strip().lower()):
+        file = resources.files("workloads.models") / _bundled()[name]
+        return _raw(name, _parse(file.read_text(encoding="utf-8"), _bundled()[name]), None, f"bundled: {name}")
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{path}: no config.json in this directory")
+        path = path / "config.json"
+    if path.is_file():
+        return _from_disk(path)
+    raise _unknown(text)
+
+
+def _unknown(text: str) -> ValueError:
+    if text.endswith(".json") or text.startswith((".", "~", "/")):
+        return ValueError(f"{text}: no such file, expected a config.json or a model name (perfboard model list)")
+    key = text.lower().rsplit("/", 1)[-1]
+    near = list(dict.fromkeys(_names()[k] for k in get_close_matches(key, _names(), n=6, cutoff=0.5)))[:3]
+    hint = f"Did you mean {' or '.join(near)}?" if near else "See the list of bundled models."
+    return ValueError(f"unknown model {text!r}. {hint}   (perfboard model list; or a path to a config.json)")
+
+
+def _from_disk(path: Path) -> RawConfig:
+    config = _parse(_read(path), str(path))
+    beside = path.with_name("hf_quant_config.json")
+    if path.name.endswith("_config.json") and not beside.is_file():
+        beside = path.with_name(path.name.removesuffix("config.json") + "hf_quant_config.json")
+    quant = _parse(_read(beside), str(beside)) if beside.is_file() else None
+    name = config.get("_name_or_path")
+    shown = name if isinstance(name, str) and name else path.parent.name if path.name == "config.json" else path.stem
+    return _raw(shown or str(path), config, quant, str(path))
+
+
+def _raw(name: str, config: dict[str, Any], quant: dict[str, Any] | None, origin: str) -> RawConfig:
+    found: dict[str, Any] | None = None
+    for level in (config, *(config.get(k) for k in ("text_config", "llm_config", "language_config"))):
+        if isinstance(level, dict) and level.get("quantization_config") is not None and found is None:
+            found = level["quantization_config"]
+            if not isinstance(found, dict):
+                raise ValueError(f"{origin}: quantization_config: found {found!r:.60}, expected an object {{...}}")
+    about = config.get("_perfboard")
+    source = str(about.get("source", "")) if isinstance(about, dict) else origin
+    return RawConfig(name, config, found, quant, origin, source)
+
+
+def _read(path: Path) -> str:
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"{path}: found {size} bytes, expected a config.json of at most {MAX_BYTES} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: found bytes that are not text, expected JSON in UTF-8") from None
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{where}: line {e.lineno}, column {e.colno}: {e.msg}, expected complete JSON") from None
+    except RecursionError:
+        raise ValueError(f"{where}: nested too deeply, expected a config.json") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{where}: found a {type(config).__name__}, expected a JSON object {{...}}")
+    return config

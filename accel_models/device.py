@@ -1,0 +1,332 @@
+"""What a device is: engines, memories, links, power, price; each number with its unit, kind and source.
+
+A ``Device`` is read from a TOML file (see ``accel_models/devices``) and never written to. Rates are dense, link
+bandwidths per direction and device, energies per byte; everything is SI inside (areas in m^2).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from accel_models.quantity import echo, parse_noted
+
+Kind = Literal["datasheet", "measured", "fitted", "assumed", "derived"]
+Format = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int4", "fp6", "fp4", "int1"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Quantity(Strict):
+    """A number with a source. ``value`` is SI; ``text`` is how it was written."""
+
+    value: float
+    text: str = ""
+    dimension: str = ""
+    kind: Kind
+    source: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        return echo(self.value, self.dimension)
+
+
+def _quantity(raw: Any, dimension: str) -> Any:
+    if isinstance(raw, Quantity):
+        return raw
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"found {raw!r}, expected {{ value = ..., kind = \"datasheet|measured|fitted|assumed|derived\", "
+                         "source = ... }")
+    if "value" not in raw:
+        raise ValueError("has no 'value'")
+    value, note = parse_noted(raw["value"], dimension)
+    if not (raw.get("source") or raw.get("note")):
+        raise ValueError(f"{raw['value']!r} names no source (or, if assumed, a reason in 'note')")
+    said = "; ".join(t for t in (str(raw.get("note", "")), note) if t)
+    return dict(raw) | {"value": value, "text": str(raw["value"]), "dimension": dimension, "note": said}
+
+
+def _of(dimension: str) -> BeforeValidator:
+    return BeforeValidator(partial(_quantity, dimension=dimension))
+
+
+Bytes = Annotated[Quantity, _of("bytes")]
+Bandwidth = Annotated[Quantity, _of("bytes/s")]
+Rate = Annotated[Quantity, _of("ops/s")]
+Seconds = Annotated[Quantity, _of("s")]
+Hertz = Annotated[Quantity, _of("Hz")]
+Watts = Annotated[Quantity, _of("W")]
+EnergyPerByte = Annotated[Quantity, _of("J/B")]
+EnergyPerOp = Annotated[Quantity, _of("J/op")]
+Area = Annotated[Quantity, _of("m2")]
+Dollars = Annotated[Quantity, _of("USD")]
+DollarsPerHour = Annotated[Quantity, _of("USD/h")]
+Count = Annotated[Quantity, _of("count")]
+
+
+class Engine(Strict):
+    """Something that computes. ``units`` are SMs, CUs, cores or tiles; ``rate`` is of the whole device, dense."""
+
+    kind: str
+    units: Count | None = None
+    clock: Hertz | None = None
+    rate: dict[Format, Rate] = {}
+    energy_per_op: EnergyPerOp | None = None
+    resources: dict[str, Count] = {}         # FPGA: lut, dsp, bram18, uram
+
+
+class Memory(Strict):
+    """A level of memory. ``per_unit``: capacity and bandwidth are those of one engine unit."""
+
+    level: Literal["dram", "cache", "scratchpad", "registers", "storage"]
+    capacity: Bytes | None = None
+    bandwidth: Bandwidth | None = None
+    write_bandwidth: Bandwidth | None = None
+    latency: Seconds | None = None
+    energy_per_byte: EnergyPerByte | None = None
+    block: Bytes | None = None               # storage: request size at which the bandwidth holds
+    per_unit: bool = False
+
+
+class Link(Strict):
+    """A way out of the device. Bandwidth per direction and device; ``peers`` is the size of the domain it spans."""
+
+    kind: Literal["nvlink", "pcie", "xgmi", "ethernet", "infiniband", "c2c", "on_board", "ici", "hccs", "storage"]
+    bandwidth: Bandwidth
+    latency: Seconds | None = None
+    peers: Count | None = None
+
+
+class Power(Strict):
+    tdp: Watts | None = None
+    idle: Watts | None = None
+
+
+class Price(Strict):
+    list: Dollars | None = None
+    rental: DollarsPerHour | None = None
+
+
+class AreaInfo(Strict):
+    die: Area | None = None
+    process: str = ""
+
+
+class Overhead(Strict):
+    launch: Seconds | None = None            # one kernel in a stream
+    graph_launch: Seconds | None = None      # one kernel in a captured graph
+
+
+class Fallback(BaseModel):
+    """The format an engine really computes in, and why (empty if native)."""
+
+    model_config = ConfigDict(frozen=True)
+    fmt: str
+    reason: str
+    rate: float
+
+
+#: Wider formats to try in turn when an engine lacks one. Weights are converted in registers: bytes stay, rate changes.
+_WIDER: dict[str, tuple[str, ...]] = {
+    "int1": ("int4", "int8", "fp16", "bf16", "fp32"), "int4": ("int8", "fp16", "bf16", "fp32"),
+    "int8": ("fp16", "bf16", "fp32"), "fp4": ("fp8", "bf16", "fp16", "fp32"), "fp6": ("fp8", "bf16", "fp16", "fp32"),
+    "fp8": ("bf16", "fp16", "fp32"), "bf16": ("fp16", "fp32"), "fp16": ("bf16", "fp32"),
+    "tf32": ("fp32",), "fp32": ("fp64",), "fp64": (),
+}
+_ALIASES = {"hw.mem_bw": "main.bandwidth", "hw.memory_bandwidth": "main.bandwidth", "hw.mem_capacity": "main.capacity",
+            "hw.tdp": "power.tdp", "hw.launch": "overhead.launch", "hw.price": "price.rental"}
+
+
+class Device(Strict):
+    """One chip or card. ``main_memory`` names the memory that holds weights and KV cache."""
+
+    name: str
+    title: str
+    vendor: str
+    kind: Literal["gpu", "npu", "fpga", "cpu", "tpu", "phone", "flash", "accelerator"]
+    generation: str
+    aliases: tuple[str, ...] = ()
+    base: str = ""
+    year: int = 0
+    notes: str = ""
+    main_memory: str
+    engine: dict[str, Engine] = {}
+    memory: dict[str, Memory]
+    link: dict[str, Link] = {}
+    power: Power = Power()
+    price: Price = Price()
+    area: AreaInfo = AreaInfo()
+    overhead: Overhead = Overhead()
+
+    @property
+    def main(self) -> Memory:
+        return self.memory[self.main_memory]
+
+    @property
+    def matrix(self) -> Engine | None:
+        """The matrix engine, else the vector engine, which then also multiplies matrices."""
+        return self.engine.get("matrix") or self.engine.get("vector") or next(iter(self.engine.values()), None)
+
+    @property
+    def vector(self) -> Engine | None:
+        return self.engine.get("vector")
+
+    def quantities(self) -> dict[str, Quantity]:
+        """Every number of the device by its dotted key, in file order."""
+        return dict(_walk(self, ""))
+
+    def parameters(self) -> dict[str, float]:
+        """Every number of the device by its dotted key, SI."""
+        return {key: q.value for key, q in _walk(self, "")}
+
+    def assumed(self) -> list[str]:
+        return [key for key, q in _walk(self, "") if q.kind == "assumed"]
+
+    def key(self, path: str) -> str:
+        """The dotted key that ``path`` means (``hw.mem_bw``, ``hardware.power.tdp``, ``memory.main.capacity``)."""
+        known = self.quantities()
+        short = _ALIASES.get(path, path)
+        for prefix in ("hardware.", "hw.", "device."):
+            short = short.removeprefix(prefix)
+        if short.startswith(("memory.main.", "main.")):
+            short = f"memory.{self.main_memory}.{short.rsplit('.', 1)[1]}"
+        if short in known:
+            return short
+        near = difflib.get_close_matches(short, known, n=3, cutoff=0.4) or list(known)[:3]
+        raise ValueError(f"{self.name}: no parameter {path!r}; nearest: {', '.join(near)}")
+
+    def get(self, path: str) -> float:
+        """SI value of a parameter."""
+        return self.quantities()[self.key(path)].value
+
+    def with_value(self, path: str, value: str | float, *, note: str = "set by the user") -> Device:
+        """A copy with one parameter replaced, marked as assumed. The name stays: results quote the change."""
+        key = self.key(path)
+        old = self.quantities()[key]
+        parsed, said = parse_noted(value, old.dimension, where=f"{self.name}: {key}")
+        new = Quantity(value=parsed, text=str(value), dimension=old.dimension, kind="assumed", source="set by hand",
+                       note="; ".join(t for t in (note, said, f"was {old}") if t))
+        return _replace(self, key.split("."), new)
+
+    def rates(self) -> dict[str, float]:
+        """Dense peak per format [op/s]: the matrix engine, completed by what only the vector engine has."""
+        found: dict[str, float] = {}
+        for engine in (self.vector, self.matrix):
+            found |= {fmt: q.value for fmt, q in engine.rate.items()} if engine else {}
+        return found
+
+    def rate(self, fmt: str) -> float:
+        """Dense peak for operands of ``fmt`` [op/s], after fallback."""
+        return self.fallback(fmt).rate
+
+    def fallback(self, fmt: str) -> Fallback:
+        """The format that operands of ``fmt`` are multiplied in here. Raises ``ValueError`` if there is none."""
+        if fmt not in _WIDER:
+            raise ValueError(f"unknown compute format {fmt!r}; known: {', '.join(FORMATS)}")
+        rates = self.rates()
+        used = next((f for f in (fmt, *_WIDER[fmt]) if f in rates), None)
+        if used is None:
+            raise ValueError(f"{self.name}: no engine rate for {fmt} or anything wider ({', '.join(rates) or 'no rates'})")
+        reason = "" if used == fmt else f"{self.name} has no {fmt} rate: operands are converted to {used}"
+        # A half-precision unit slower than the fp32 one (Pascal P4: 1/64) is not used by any library.
+        if used in ("fp16", "bf16") and rates.get("fp32", 0.0) > rates[used]:
+            used, reason = "fp32", f"{self.name}: {used} is slower than fp32, operands are converted to fp32"
+        return Fallback(fmt=used, reason=reason, rate=rates[used])
+
+
+def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
+    items = node.items() if isinstance(node, dict) else ((f, getattr(node, f)) for f in type(node).model_fields)
+    for name, child in items:
+        path = f"{prefix}.{name}" if prefix else name
+        if isinstance(child, Quantity):
+            yield path, child
+        elif isinstance(child, (dict, BaseModel)):
+            yield from _walk(child, path)
+
+
+def _replace(node: Any, path: list[str], new: Quantity) -> Any:
+    head, rest = path[0], path[1:]
+    child = node[head] if isinstance(node, dict) else getattr(node, head)
+    value = _replace(child, rest, new) if rest else new
+    return {**node, head: value} if isinstance(node, dict) else node.model_copy(update={head: value})
+
+
+def merge(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
+    """``child`` laid over ``base``; a number (a table with ``value``) is replaced whole, never mixed."""
+    out = dict(base)
+    for key, value in child.items():
+        old = out.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and "value" not in value
+        out[key] = merge(old, value) if both and old is not None else value
+    return out
+
+
+def expand_sources(node: Any, sources: Mapping[str, str]) -> Any:
+    """Replace ``source = "key"`` by the text of ``[sources] key``; other texts stay as they are."""
+    if isinstance(node, dict):
+        return {k: sources.get(v, v) if k == "source" and isinstance(v, str) else expand_sources(v, sources)
+                for k, v in node.items()}
+    return node
+
+
+def build(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Mapping[str, Any]]) -> Device:
+    """Check one file's content. ``base(name)`` gives the raw content of another; one level of it at most."""
+    data = raw_with_base(raw, file=file, base=base)
+    try:
+        device = Device.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(one_line(error, file, Device)) from None
+    if device.main_memory not in device.memory:
+        raise ValueError(f"{file}: main_memory: {device.main_memory!r} is none of [memory.*]: {', '.join(device.memory)}")
+    if device.kind == "gpu" and not device.rates():
+        raise ValueError(f"{file}: engine: a gpu needs at least one rate, e.g. [engine.matrix] rate.bf16")
+    if device.kind != "flash" and device.main.bandwidth is None:
+        raise ValueError(f"{file}: memory.{device.main_memory}.bandwidth: missing; the main memory needs one")
+    return device
+
+
+def raw_with_base(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+    """Content with sources spelt out and the base laid under it."""
+    data: dict[str, Any] = expand_sources({k: v for k, v in raw.items() if k != "sources"}, raw.get("sources", {}))
+    parent_name = data.get("base", "")
+    if not parent_name:
+        return data
+    parent = base(str(parent_name))
+    if parent.get("base"):
+        raise ValueError(f"{file}: base: {parent_name!r} has a base itself ({parent['base']!r}); one level is allowed, "
+                         f"start from {parent['base']!r}")
+    under = expand_sources({k: v for k, v in parent.items() if k not in ("sources", "aliases", "notes", "name", "title")},
+                           parent.get("sources", {}))
+    return merge(under, data)
+
+
+def one_line(error: ValidationError, file: str, model: type[BaseModel]) -> str:
+    """The first complaint as ``file: dotted.key: what is wrong``, with the nearest known key for a typing slip."""
+    first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
+    loc = [str(p) for p in first["loc"] if p != "[key]"]
+    path = ".".join(loc)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(loc[-1], _known_keys(model, loc[:-1]), n=1, cutoff=0.5)
+        return f"{file}: {path}: unknown key" + (f" (did you mean {near[0]!r}?)" if near else "")
+    if first["type"] == "missing":
+        return f"{file}: {path}: missing"
+    message = first["msg"].removeprefix("Value error, ")
+    found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
+    return f"{file}: {path}: {message[0].lower() + message[1:]}{found}"
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    node: Any = model
+    for step in path:
+        if isinstance(node, type) and issubclass(node, BaseModel) and step in node.model_fields:
+            node = node.model_fields[step].annotation
+        args = [a for a in get_args(node) if isinstance(a, type) and issubclass(a, BaseModel)]
+        node = args[0] if args else node
+    return list(node.model_fields) if isinstance(node, type) and issubclass(node, BaseModel) else []

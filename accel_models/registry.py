@@ -1,0 +1,198 @@
+"""Devices and systems by name: one file each, and only the file that is asked for is read.
+
+A name is a shipped file (``h100_sxm``), one of its aliases, or a path to a file of the user's (``./mine.toml``).
+A system is a shipped file (``dgx_h100``), a path, a device (a system of one), or ``8x h100_sxm``: that many of one
+device on the fastest link it has.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from accel_models.device import Device, Link, Strict, build, expand_sources, one_line
+
+_DEVICES = Path(__file__).with_name("devices")
+_SYSTEMS = Path(__file__).with_name("systems")
+_AD_HOC = re.compile(r"(\d+)\s*[xX*×]\s*(\S+)")
+_SCALE_UP = ("nvlink", "xgmi", "ici", "hccs", "c2c", "on_board", "pcie", "ethernet")
+
+
+class Part(Strict):
+    """``count`` of one device in a system, joined in domains of ``domain`` devices by the device's link ``link``."""
+
+    name: str
+    count: int
+    link: str = ""
+    domain: int = 0                       # 0: all of them
+
+
+class System(Strict):
+    """Devices joined by links: fast inside a domain, ``network`` (per device and direction) between domains."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...] = ()
+    notes: str = ""
+    nodes: int = 1
+    device: tuple[Part, ...]
+    network: Link | None = None
+    devices: tuple[Device, ...] = ()      # the devices of ``device``, filled in by ``load_system``
+
+    @property
+    def main(self) -> Device:
+        """The device that most of the work is on: the first one listed."""
+        return self.devices[0]
+
+    @property
+    def n_devices(self) -> int:
+        return self.device[0].count
+
+    @property
+    def domain(self) -> int:
+        """Devices that reach each other through the fast link."""
+        return self.device[0].domain or self.device[0].count
+
+    def scale_up(self) -> Link | None:
+        """The link inside a domain, None for a single device."""
+        part = self.device[0]
+        return self.main.link[part.link] if part.link else None
+
+    def link_for(self, n_devices: int) -> Link | None:
+        """The slowest link that a group of so many devices must cross; None for one device."""
+        if n_devices <= 1:
+            return None
+        if n_devices > self.n_devices:
+            raise ValueError(f"{self.name}: a group of {n_devices} devices, but there are {self.n_devices}")
+        return self.scale_up() if n_devices <= self.domain else self.network
+
+
+def list_devices() -> list[str]:
+    return sorted(p.stem for p in _DEVICES.glob("*.toml"))
+
+
+def list_systems() -> list[str]:
+    return sorted(p.stem for p in _SYSTEMS.glob("*.toml"))
+
+
+def load_device(name_or_path: str | Path) -> Device:
+    """A device by name, alias or path. Raises ``ValueError`` with the nearest names."""
+    text = str(name_or_path)
+    if text.endswith(".toml") or "/" in text:
+        return _user_file(Path(text))
+    return _shipped(text)
+
+
+@cache
+def _shipped(text: str) -> Device:
+    stem = _resolve(text, _DEVICES)
+    if stem is None:
+        raise ValueError(unknown(text))
+    return build(_raw(_DEVICES / f"{stem}.toml"), file=f"{stem}.toml", base=_base_of(f"{stem}.toml"))
+
+
+def _user_file(path: Path) -> Device:
+    return build(_raw(path), file=path.name, base=_base_of(path.name))
+
+
+def load_system(name_or_path: str | Path) -> System:
+    """A system by name, alias or path; ``8x h100_sxm``; or a device by name, as a system of one."""
+    text = str(name_or_path).strip()
+    if match := _AD_HOC.fullmatch(text):
+        return ad_hoc(int(match[1]), load_device(match[2]))
+    if text.endswith(".toml") or "/" in text:
+        raw = _raw(Path(text))
+        return _system(raw, Path(text).name) if isinstance(raw.get("device"), list) else ad_hoc(1, load_device(text))
+    stem = _resolve(text, _SYSTEMS)
+    return _shipped_system(stem) if stem else ad_hoc(1, load_device(text))
+
+
+@cache
+def _shipped_system(stem: str) -> System:
+    return _system(_raw(_SYSTEMS / f"{stem}.toml"), f"{stem}.toml")
+
+
+def ad_hoc(count: int, device: Device) -> System:
+    """``count`` of one device on its fastest own link, in domains of that link's size."""
+    if count < 1:
+        raise ValueError(f"{count}x {device.name}: at least one device")
+    if count == 1:
+        return System(name=device.name, title=device.title, device=(Part(name=device.name, count=1),), devices=(device,))
+    usable = [k for kind in _SCALE_UP for k, v in device.link.items() if v.kind == kind]
+    if not usable:
+        raise ValueError(f"{count}x {device.name}: the device has no link to another; known: {', '.join(device.link) or 'none'}")
+    link = device.link[usable[0]]
+    domain = min(count, int(link.peers.value)) if link.peers else count
+    if domain < count:
+        raise ValueError(f"{count}x {device.name}: its {usable[0]} joins {domain} devices; write a system file with a "
+                         f"network (perfboard hw list shows the shipped ones)")
+    part = Part(name=device.name, count=count, link=usable[0], domain=domain)
+    return System(name=f"{count}x_{device.name}", title=f"{count} x {device.title}", device=(part,), devices=(device,))
+
+
+def unknown(name: str) -> str:
+    """One line for a name that nobody knows, with the nearest ones."""
+    known = [*list_devices(), *list_systems()]
+    low = name.lower().replace("-", "_")
+    near = [k for k in known if k.startswith(low)] or [k for k in known if low in k]
+    near = (near or difflib.get_close_matches(low, known, n=2, cutoff=0.5))[:2]
+    mean = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"unknown hardware {name!r}.{mean}   (perfboard hw list; perfboard hw new {low} --from {near[0] if near else 'h100_sxm'})"
+
+
+def _system(raw: Mapping[str, Any], file: str) -> System:
+    data = expand_sources({k: v for k, v in raw.items() if k != "sources"}, raw.get("sources", {}))
+    try:
+        system = System.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(one_line(error, file, System)) from None
+    if not system.device:
+        raise ValueError(f"{file}: device: a system needs at least one [[device]]")
+    devices = tuple(load_device(part.name) for part in system.device)
+    for i, (part, device) in enumerate(zip(system.device, devices, strict=True)):
+        if part.link and part.link not in device.link:
+            raise ValueError(f"{file}: device[{i}].link: {part.link!r} is no link of {device.name}: {', '.join(device.link)}")
+        if part.domain and part.count % part.domain:
+            raise ValueError(f"{file}: device[{i}].domain: {part.domain} does not divide count {part.count}")
+    if system.domain < system.n_devices and system.network is None:
+        raise ValueError(f"{file}: network: missing; {system.n_devices} devices in domains of {system.domain} need one")
+    return system.model_copy(update={"devices": devices})
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name}: not valid TOML: {error}") from None
+
+
+def _base_of(file: str) -> Any:
+    def base(name: str) -> dict[str, Any]:
+        if not (_DEVICES / f"{name}.toml").is_file():
+            raise ValueError(f"{file}: base: {unknown(name)}")
+        return _raw(_DEVICES / f"{name}.toml")
+    return base
+
+
+def _resolve(text: str, folder: Path) -> str | None:
+    """File stem for a name or an alias. Aliases are looked for as text, so that a slip costs no parsing of all."""
+    if re.fullmatch(r"[\w.+-]+", text) and (folder / f"{text}.toml").is_file():
+        return text
+    wanted = f'"{text.lower()}"'
+    for path in folder.glob("*.toml"):
+        line = next((row for row in path.read_text(encoding="utf-8").splitlines() if row.startswith("aliases")), "")
+        if wanted in line.lower():
+            return path.stem
+    return None
+
+
+__all__ = ["Part", "System", "ad_hoc", "list_devices", "list_systems", "load_device", "load_system", "unknown"]

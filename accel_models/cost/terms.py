@@ -59,3 +59,13 @@ def attribute(cost: Cost) -> dict[str, Array]:
         "launch": cost.launch + zero,
         "tail": cost.tail + zero,
     }
+
+
+#: Regimes by which residuals are grouped: the resource with the greatest share of ``attribute``.
+REGIMES = RESOURCES
+
+
+def regime(cost: Cost) -> NDArray[np.intp]:
+    """Index into ``REGIMES`` of what takes most of the time, from the model's own terms (never from a measurement)."""
+    shares = attribute(cost)
+    return np.argmax(np.stack(np.broadcast_arrays(*(shares[r] for r in REGIMES))), axis=0)

@@ -1,0 +1,182 @@
+"""The one place that turns Devices into keyword arrays: axis 0 is the device (or a perturbed copy of it).
+
+What a device file leaves out is filled by a stated rule (``generations.toml``) and listed as assumed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_models.device import FORMATS, Device
+from accel_models.registry import System
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Arrays of shape (devices,), SI units. ``rate_table`` holds dense rates per format after fallback.
+
+    ``identity`` is (name, generation) for the look-up of fitted parameters; ``native`` the formats an engine really
+    has. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale`` multiplies the fixed
+    time of every kernel.
+    """
+
+    identity: tuple[tuple[str, str], ...]
+    native: tuple[frozenset[str], ...]
+    link_class: tuple[str, ...]
+    assumed: tuple[tuple[str, ...], ...]
+    rate_table: dict[str, Array]
+    vector_rate: Array
+    n_units: Array
+    clock: Array
+    dram_bandwidth: Array
+    dram_capacity: Array
+    l2_bandwidth: Array
+    l2_capacity: Array
+    smem_per_unit: Array
+    launch: Array
+    launch_scale: Array
+    tdp: Array
+    idle: Array
+    rental: Array
+    runtime_bytes: Array
+    link_bandwidth: Array
+    domain: Array
+    network_bandwidth: Array
+
+    def __len__(self) -> int:
+        return len(self.identity)
+
+    def rates(self, formats: Sequence[str]) -> Array:
+        """Matrix rate of one format per device. [op/s]"""
+        return np.array([self.rate_table[f][i] for i, f in enumerate(formats)])
+
+    def column(self, name: str, n_axes: int) -> Array:
+        """A field as (devices, 1, ...), ready to broadcast against ``n_axes`` workload axes."""
+        values: Array = getattr(self, name)
+        return values.reshape((-1,) + (1,) * n_axes)
+
+
+#: Parameters that elasticities are taken of: dotted key -> the fields that grow with it.
+PERTURBED = {
+    "memory.main.bandwidth": ("dram_bandwidth",), "engine.matrix.rate": ("rate_table",),
+    "engine.vector.rate": ("vector_rate",), "engine.units": ("n_units", "rate_table", "vector_rate", "l2_bandwidth"),
+    "memory.l2.bandwidth": ("l2_bandwidth",), "memory.l2.capacity": ("l2_capacity",),
+    "link.bandwidth": ("link_bandwidth",), "network.bandwidth": ("network_bandwidth",),
+    "overhead.launch": ("launch_scale",),
+}
+
+
+def bind(devices: Sequence[Device], system: System | None = None) -> Hardware:
+    """Arrays for these devices; ``system`` says how they are joined (without one: by each device's own fastest link)."""
+    rows = [_row(d, system) for d in devices]
+    names = [f.name for f in fields(Hardware) if f.type == "Array"]
+    columns = {n: np.array([float(r[n]) for r in rows]) for n in names}  # type: ignore[arg-type]
+    table = {f: np.array([_rate(d, f) for d in devices]) for f in FORMATS}
+    return Hardware(
+        identity=tuple((d.name, d.generation) for d in devices), native=tuple(frozenset(d.rates()) for d in devices),
+        link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),  # type: ignore[arg-type]
+        rate_table=table, **columns)
+
+
+def perturb(hw: Hardware, step: float) -> tuple[Hardware, list[str]]:
+    """The one bound device, followed by copies with one parameter of ``PERTURBED`` raised by the share ``step``."""
+    if len(hw) != 1:
+        raise ValueError(f"perturb takes one device, got {len(hw)}")
+    keys = list(PERTURBED)
+    n = len(keys) + 1
+    factor = {k: np.ones(n) for k in {f for fs in PERTURBED.values() for f in fs}}
+    for i, key in enumerate(keys, start=1):
+        for name in PERTURBED[key]:
+            factor[name][i] = 1.0 + step
+    arrays: dict[str, Array] = {f.name: np.repeat(getattr(hw, f.name), n) * factor.get(f.name, 1.0)
+                                for f in fields(Hardware) if f.type == "Array"}
+    table = {f: np.repeat(r, n) * factor["rate_table"] for f, r in hw.rate_table.items()}
+    return replace(hw, identity=hw.identity * n, native=hw.native * n, link_class=hw.link_class * n,
+                   assumed=hw.assumed * n, rate_table=table, **arrays), keys  # type: ignore[arg-type]
+
+
+@cache
+def _rules() -> dict[str, dict[str, float]]:
+    text = resources.files("accel_models").joinpath("generations.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _rule(generation: str, name: str) -> float:
+    rules = _rules()
+    return rules.get(generation, {}).get(name, rules["default"][name])
+
+
+def _rate(device: Device, fmt: str) -> float:
+    """Rate after fallback; NaN where the device cannot multiply this at all (pricing then fails loudly)."""
+    try:
+        return device.rate(fmt)
+    except ValueError:
+        return np.nan
+
+
+def _row(device: Device, system: System | None) -> dict[str, object]:
+    known = device.parameters()
+    assumed = list(device.assumed())
+
+    def value(key: str, rule: float, why: str) -> float:
+        if key in known:
+            return known[key]
+        assumed.append(f"{key} ({why})")
+        return rule
+
+    matrix, vector = device.matrix, device.vector or device.matrix
+    units = matrix.units.value if matrix and matrix.units else value("engine.matrix.units", 1.0, "one processor")
+    clocked = next((e for e in (vector, matrix) if e and e.clock), None)
+    clock = clocked.clock.value if clocked and clocked.clock else 0.0
+    main = f"memory.{device.main_memory}"
+    bandwidth = known.get(f"{main}.bandwidth", np.nan)
+    per_clock = _rule(device.generation, "l2_bytes_per_clock")
+    l2_rule = per_clock * units * clock if clock else _rule(device.generation, "l2_over_dram") * bandwidth
+    has_l2 = "memory.l2.capacity" in known
+    tdp = value("power.tdp", np.nan, "not known: no power or energy figures")
+    fast, domain, network, link_class = _links(device, system)
+    vector_rates = vector.rate if vector else {}
+    return {
+        "vector_rate": next((vector_rates[f].value for f in ("fp32", "fp16") if f in vector_rates),  # type: ignore[index]
+                            max(device.rates().values(), default=np.nan)),
+        "n_units": units, "clock": clock, "dram_bandwidth": bandwidth,
+        "dram_capacity": value(f"{main}.capacity", np.nan, "not known"),
+        "l2_capacity": known.get("memory.l2.capacity", 0.0),
+        "l2_bandwidth": max(value("memory.l2.bandwidth", l2_rule, f"{per_clock:g} B per processor and clock"), bandwidth)
+        if has_l2 else bandwidth,
+        "smem_per_unit": known.get("memory.smem.capacity", 0.0),
+        "launch": known.get("overhead.launch", 0.0), "launch_scale": 1.0, "tdp": tdp,
+        "idle": value("power.idle", _rule(device.generation, "idle_share") * tdp, "share of TDP typical of GPUs"),
+        "rental": known.get("price.rental", np.nan),
+        "runtime_bytes": _rule(device.generation, "runtime_bytes") if device.kind == "gpu" else 0.0,
+        "link_bandwidth": fast, "domain": domain, "network_bandwidth": network, "link_class": link_class,
+        "assumed": assumed,
+    }
+
+
+def _links(device: Device, system: System | None) -> tuple[float, float, float, str]:
+    """Bandwidth inside the domain, its size, bandwidth beyond it, and the class of the fast link."""
+    if system is not None and system.n_devices > 1:
+        link = system.scale_up()
+        beyond = system.network.bandwidth.value if system.network else np.inf
+        if link is not None:
+            return device.link[system.device[0].link].bandwidth.value, float(system.domain), beyond, _class_of(
+                link.kind, system.domain)
+    best = max(device.link.values(), key=lambda x: x.bandwidth.value, default=None)
+    if best is None:
+        return np.inf, 1.0, np.inf, "pcie"
+    return best.bandwidth.value, best.peers.value if best.peers else 8.0, np.inf, _class_of(best.kind, 8)
+
+
+def _class_of(kind: str, size: int) -> str:
+    """Link classes of the fitted collectives: NVLink means a switch where more than two devices are joined."""
+    return {"nvlink": "nvswitch", "xgmi": "xgmi", "c2c": "nvlink", "ici": "ici"}.get(kind, "pcie")

@@ -19,51 +19,44 @@ from numpy.typing import ArrayLike
 
 from accel_models.cost.terms import Array, Cost, as_floats
 
-#: Link class without measured rows -> the one whose parameters it borrows.
+#: Link class -> the class with measured rows whose parameters it takes.
 BORROWS = {
-    "nvswitch": "nvswitch", "pcie": "pcie", "internode": "internode",
-    "nvlink": "nvswitch",        # direct links between all pairs: the same protocols
-    "nvlink-pair": "nvlink-pair",
-    "xgmi": "nvswitch",          # fully connected direct links
+    "nvswitch": "nvswitch", "pcie": "pcie", "nvlink-pair": "nvlink-pair", "internode": "internode",
+    "nvlink": "nvswitch",                                     # links of an SXM board go through NVSwitch
+    "xgmi": "nvswitch", "hccs": "nvswitch", "ici": "nvswitch",   # direct links, the same ring and direct protocols
+    "c2c": "nvswitch", "on_board": "nvswitch", "ucie": "nvswitch",
     "ethernet": "internode", "infiniband": "internode",
-    "cxl": "pcie", "ucie": "nvswitch", "ici": "nvswitch",
+    "cxl": "pcie", "storage": "pcie",
 }
 
 
 class _Pattern(NamedTuple):
-    """Steps and traffic per message byte within a group of ``n``: of the ring, and of the low-latency exchange."""
+    """Within a group of ``n``: steps of the ring, steps of the low-latency exchange, traffic per message byte."""
 
-    ring_steps: Array
-    ring_bytes: Array
+    steps: Array
     fast_steps: Array
-    fast_bytes: Array
+    traffic: Array
 
 
-def _log2(n: Array) -> Array:
-    return np.log2(np.maximum(n, 1.0))
+def _all_reduce(n: Array, hop: Array) -> _Pattern:
+    return _Pattern(2.0 * (n - 1.0), 2.0 * np.minimum(n - 1.0, hop * np.log2(n)), 2.0 * (n - 1.0) / n)
 
 
-def _all_reduce(n: Array) -> _Pattern:
-    share = (n - 1.0) / n
-    return _Pattern(2.0 * (n - 1.0), 2.0 * share, 2.0 * _log2(n), 2.0 * share)
+def _all_gather(n: Array, hop: Array) -> _Pattern:
+    return _Pattern(n - 1.0, np.minimum(n - 1.0, hop * np.log2(n)), (n - 1.0) / n)
 
 
-def _all_gather(n: Array) -> _Pattern:
-    share = (n - 1.0) / n
-    return _Pattern(n - 1.0, share, _log2(n), share)
+def _alltoall(n: Array, hop: Array) -> _Pattern:
+    one = np.minimum(n - 1.0, 1.0)          # every device writes to all others at once
+    return _Pattern(one, one, (n - 1.0) / n)
 
 
-def _alltoall(n: Array) -> _Pattern:
-    share = (n - 1.0) / n
-    return _Pattern(n - 1.0, share, np.minimum(n - 1.0, 1.0), share)
-
-
-def _send_recv(n: Array) -> _Pattern:
+def _send_recv(n: Array, hop: Array) -> _Pattern:
     one = np.minimum(n - 1.0, 1.0)
-    return _Pattern(one, one, one, one)
+    return _Pattern(one, one, one)
 
 
-_PATTERNS: dict[str, Callable[[Array], _Pattern]] = {
+_PATTERNS: dict[str, Callable[[Array, Array], _Pattern]] = {
     "all_reduce": _all_reduce, "all_gather": _all_gather, "reduce_scatter": _all_gather,
     "alltoall": _alltoall, "send_recv": _send_recv,
 }
@@ -72,10 +65,13 @@ _PATTERNS: dict[str, Callable[[Array], _Pattern]] = {
 def collective(nbytes: ArrayLike, n_devices: ArrayLike, *, kind: str, bandwidth: ArrayLike,
                devices_per_node: ArrayLike = np.inf, internode_bandwidth: ArrayLike = np.inf,
                latency: ArrayLike = 0.0, internode_latency: ArrayLike = 0.0, launch: ArrayLike = 0.0,
-               efficiency: ArrayLike = 0.8, step_time: ArrayLike = 1.5e-6,
-               fast_efficiency: ArrayLike = 0.25, fast_step_time: ArrayLike = 7e-7,
-               oneshot_efficiency: ArrayLike = 0.0, internode_efficiency: ArrayLike = 0.8,
-               internode_step_time: ArrayLike = 5e-6, overhead: ArrayLike = 8e-6) -> Cost:
+               efficiency: ArrayLike = 0.75, congestion: ArrayLike = 0.0, step_time: ArrayLike = 1.5e-6,
+               ramp: ArrayLike = 0.7, fast_efficiency: ArrayLike = 0.25, fast_step_time: ArrayLike = 1e-6,
+               tree_hop: ArrayLike = 2.5, gather_share: ArrayLike = 1.0, scatter_share: ArrayLike = 1.0,
+               exchange_share: ArrayLike = 1.0, p2p_share: ArrayLike = 1.0, direct_efficiency: ArrayLike = 0.0,
+               direct_time: ArrayLike = 4e-6, direct_step: ArrayLike = 1e-6, direct_limit: ArrayLike = np.inf,
+               internode_efficiency: ArrayLike = 0.8, internode_step_time: ArrayLike = 5e-6,
+               overhead: ArrayLike = 6e-6) -> Cost:
     """Time of one collective of ``nbytes`` among ``n_devices``.
 
     Parameters
@@ -90,42 +86,76 @@ def collective(nbytes: ArrayLike, n_devices: ArrayLike, *, kind: str, bandwidth:
     latency, internode_latency : array_like  Flight time of the link itself, per step. [s]
     launch : array_like               What the host or graph adds per call, beside ``overhead``. [s]
     efficiency, step_time : array_like            Bandwidth-optimal (ring) protocol: share of the peak, time a step.
+    congestion : array_like           The share falls as (n/2)^-congestion (devices under one root complex); it is kept
+                                      at 1 at most where the exponent is negative (more channels with more peers). [-]
+    ramp : array_like                 Weight of the pipeline's filling, 2 sqrt(steps' time x wire time): 1 is one chain
+                                      cut into the best chunks, 0 no pipeline. [-]
     fast_efficiency, fast_step_time : array_like  Low-latency protocol: the same.
-    oneshot_efficiency : array_like   Share of the peak of one-shot kernels, all-reduce only; 0 is none.
-    internode_efficiency, internode_step_time : array_like  The same for the network.
-    overhead : array_like             Time of an empty call. [s]
+    tree_hop : array_like             Steps that one tree level counts for (trees beat rings among many devices). [-]
+    gather_share, scatter_share, exchange_share, p2p_share : array_like  Share of ``efficiency`` that all-gather,
+                                      reduce-scatter, all-to-all, send/recv reach beside all-reduce. [-]
+    direct_efficiency : array_like    Share of the peak of direct all-reduce kernels (one-shot, two-shot); 0: none. [-]
+    direct_time, direct_step : array_like  Time of an empty one-shot kernel, and what the second shot adds. [s]
+    direct_limit : array_like         Largest message that the software gives to them. [B]
+    internode_efficiency, internode_step_time : array_like  Share of the network's peak, time per step.
+    overhead : array_like             Time of an empty call of the library. [s]
 
-    All arguments but ``kind`` broadcast. More bandwidth never costs more, more bytes never cost less; with more
-    devices a collective never costs less while they stay inside one node.
+    All arguments but ``kind`` broadcast. More bandwidth never costs more. More bytes never cost less. More devices of
+    one node never cost less while ``congestion`` is not negative.
     """
     if kind not in _PATTERNS:
         raise ValueError(f"collective: kind must be one of {', '.join(_PATTERNS)}, got {kind!r}")
     nbytes, n, bandwidth, per_node, inter_bw = as_floats(
         nbytes, n_devices, bandwidth, devices_per_node, internode_bandwidth)
-    latency, inter_latency, launch, overhead = as_floats(latency, internode_latency, launch, overhead)
-    efficiency, step, fast_eff, fast_step, shot_eff, inter_eff, inter_step = as_floats(
-        efficiency, step_time, fast_efficiency, fast_step_time, oneshot_efficiency, internode_efficiency,
-        internode_step_time)
-    n = np.maximum(n, 1.0)
+    latency, inter_latency, launch, overhead, ramp, hop = as_floats(
+        latency, internode_latency, launch, overhead, ramp, tree_hop)
+    step, fast_step, inter_step, inter_eff = as_floats(
+        step_time, fast_step_time, internode_step_time, internode_efficiency)
+    share = {"all_gather": gather_share, "reduce_scatter": scatter_share, "alltoall": exchange_share,
+             "send_recv": p2p_share}.get(kind, 1.0)
     local = np.maximum(np.minimum(n, per_node), 1.0)
     nodes = np.maximum(n / local, 1.0)
-    inside, between = _PATTERNS[kind](local), _PATTERNS[kind](nodes)
-    ring_wire = inside.ring_bytes * nbytes / (bandwidth * efficiency)
-    ring_wait = inside.ring_steps * (step + latency)
-    fast_wire = inside.fast_bytes * nbytes / (bandwidth * fast_eff)
-    fast_wait = inside.fast_steps * (fast_step + latency)
-    fast = fast_wire + fast_wait < ring_wire + ring_wait
-    wire, wait = np.where(fast, fast_wire, ring_wire), np.where(fast, fast_wait, ring_wait)
-    if kind == "all_reduce":
-        shot_wire = (local - 1.0) * nbytes / np.maximum(bandwidth * shot_eff, 1e-30)   # 1e-30: as good as never
-        shot_wait = np.minimum(local - 1.0, 1.0) * (fast_step + latency)
-        shot = shot_wire + shot_wait < wire + wait
-        wire, wait = np.where(shot, shot_wire, wire), np.where(shot, shot_wait, wait)
-    # Among nodes every rank carries its part of the buffer; send/recv carries all of it.
-    part = nbytes if kind in ("send_recv", "alltoall") else nbytes / local
-    wire = wire + between.ring_bytes * part / (inter_bw * inter_eff)
-    wait = wait + between.fast_steps * (inter_step + inter_latency)
+    inside, between = _PATTERNS[kind](local, hop), _PATTERNS[kind](nodes, hop)
+    scale = np.power(np.maximum(local, 2.0) / 2.0, -np.asarray(congestion, dtype=np.float64)) * share
+    moved = inside.traffic * nbytes / bandwidth
     fixed = launch + overhead
+    best = _pipeline(moved / np.minimum(np.asarray(efficiency, dtype=np.float64) * scale, 1.0),
+                     inside.steps * (step + latency), ramp)
+    fast = (moved / np.minimum(np.asarray(fast_efficiency, dtype=np.float64) * scale, 1.0),
+            inside.fast_steps * (fast_step + latency))
+    best = _cheaper(best, fast)
+    # Among nodes every rank carries its part of the buffer; send/recv and all-to-all carry all of it.
+    part = nbytes if kind in ("send_recv", "alltoall") else nbytes / local
+    far = _pipeline(between.traffic * part / (inter_bw * inter_eff), between.fast_steps * (inter_step + inter_latency),
+                    ramp)
+    wire, wait = best[0] + far[0], best[1] + far[1]
+    if kind == "all_reduce":
+        d_wire, d_wait = _direct(nbytes, local, nodes, bandwidth, direct_efficiency, direct_step, direct_limit)
+        d_fixed = launch + np.asarray(direct_time, dtype=np.float64)
+        direct = d_wire + d_wait + d_fixed < wire + wait + fixed
+        wire, wait, fixed = (np.where(direct, a, b) for a, b in ((d_wire, wire), (d_wait, wait), (d_fixed, fixed)))
     zero = np.zeros_like(wire)
     return Cost(time=fixed + wait + wire, compute=zero, memory=zero, link=wire, launch=fixed, tail=wait,
-                flops=zero, nbytes=inside.ring_bytes * nbytes + between.ring_bytes * part)
+                flops=zero, nbytes=inside.traffic * nbytes + between.traffic * part)
+
+
+def _pipeline(wire: Array, wait: Array, ramp: Array) -> tuple[Array, Array]:
+    """(wire, wait) of a chain cut into the best number of chunks: the cross term counts as waiting."""
+    return wire, wait + 2.0 * ramp * np.sqrt(wire * wait)
+
+
+def _cheaper(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    first = a[0] + a[1] <= b[0] + b[1]
+    return np.where(first, a[0], b[0]), np.where(first, a[1], b[1])
+
+
+def _direct(nbytes: Array, n: Array, nodes: Array, bandwidth: Array, efficiency: ArrayLike, step: ArrayLike,
+            limit: ArrayLike) -> tuple[Array, Array]:
+    """(wire, wait) of the better of one-shot and two-shot all-reduce; never, above the limit and across nodes."""
+    efficiency, step, limit = as_floats(efficiency, step, limit)
+    per_byte = 1.0 / np.maximum(bandwidth * efficiency, 1e-30)      # efficiency 0: as good as never
+    one = ((n - 1.0) * nbytes * per_byte, np.zeros_like(n))
+    two = (2.0 * (n - 1.0) / n * nbytes * per_byte, np.minimum(n - 1.0, 1.0) * step)
+    wire, wait = _cheaper(one, two)
+    usable = (nbytes <= limit) & (nodes <= 1.0) & (efficiency > 0)
+    return np.where(usable, wire, np.inf), wait

@@ -19,6 +19,16 @@ TILE_N = 128.0
 #: Midpoint quantiles at which the load of experts is sampled.
 QUANTILES = (np.arange(12) + 0.5) / 12
 
+#: Kernel class, as the fitted sets of matrix products name it, or weight format -> the fitted variant here that
+#: resembles it most (same multiply rate, same unpacking).
+BORROWS = {
+    "none": "bf16", "fp32": "bf16", "bf16": "bf16", "fp16": "bf16",
+    "fp8": "fp8", "fp8_dynamic": "fp8", "int8": "fp8", "int8_smoothquant": "fp8", "int8_w8a8_dynamic": "fp8",
+    "fp8_block128": "fp8_block128", "mxfp8": "fp8_block128",
+    "nvfp4": "nvfp4", "nvfp4_g16": "nvfp4",
+    "mxfp4": "mxfp4", "int4": "int4", "int4_weight_only": "int4", "int8_weight_only": "int4",
+}
+
 
 def expert_load(tokens: ArrayLike, topk: ArrayLike, n_experts: ArrayLike, skew: ArrayLike) -> Array:
     """Mean rows per expert at each of ``QUANTILES`` (a last axis is added), summing to tokens * topk over experts.
@@ -41,10 +51,12 @@ def moe(tokens: ArrayLike, hidden: ArrayLike, inter: ArrayLike, topk: ArrayLike,
         bytes_out: ArrayLike = 2.0, peak: ArrayLike, vector_peak: ArrayLike, n_units: ArrayLike,
         dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike, dequant_ops: ArrayLike = 0.0,
         launch: ArrayLike = 0.0, skew: ArrayLike = 0.0, dealt: ArrayLike = 0.0, imbalance: ArrayLike = 1.0,
-        efficiency: ArrayLike = 0.75, tile_loss: ArrayLike = 24.0, dram_efficiency: ArrayLike = 0.8,
-        l2_efficiency: ArrayLike = 0.5, flight: ArrayLike = 0.3, tail_share: ArrayLike = 0.6, fill: ArrayLike = 256.0,
-        sharpness: ArrayLike = 2.5, passes: ArrayLike = 2.0, pair_time: ArrayLike = 0.0,
-        expert_time: ArrayLike = 1e-8, overhead: ArrayLike = 2e-5) -> Cost:
+        repeated: ArrayLike = 0.0, efficiency: ArrayLike = 0.75, tile_loss: ArrayLike = 24.0,
+        dram_efficiency: ArrayLike = 0.8, l2_efficiency: ArrayLike = 0.5, l2_share: ArrayLike = 1.0,
+        reread: ArrayLike = 0.3,
+        flight: ArrayLike = 0.3, tail_share: ArrayLike = 0.6, fill: ArrayLike = 256.0, sharpness: ArrayLike = 2.5,
+        passes: ArrayLike = 2.0, pair_time: ArrayLike = 0.0, expert_time: ArrayLike = 1e-8,
+        overhead: ArrayLike = 2e-5) -> Cost:
     """Time of the routed experts of one layer on one device, from the router's scores to the combined output.
 
     Parameters
@@ -62,8 +74,12 @@ def moe(tokens: ArrayLike, hidden: ArrayLike, inter: ArrayLike, topk: ArrayLike,
     dealt : array_like                1: loads are exactly their means (a benchmark's dealing); 0: tokens choose at
                                       random, an expert is hit with 1 - (1 - load/tokens)^tokens. [-]
     imbalance : array_like            Load of this device relative to the mean of its expert-parallel group. [-]
+    repeated : array_like             1 where a benchmark repeats the same layer, so that L2 may still hold the weights
+                                      of the call before; 0 in a model, where other layers ran in between. [-]
     efficiency, tile_loss : array_like  Share of the peak, efficiency / (1 + tile_loss (1/TM + 1/TN)). [-, rows]
     dram_efficiency, l2_efficiency : array_like  Achieved share of each rate. [-]
+    l2_share : array_like             Share of L2 that holds weights between repeated calls. [-]
+    reread : array_like               Share of the weights that each further row of tiles fetches from DRAM again. [-]
     flight : array_like               Tiles per processor at which half the DRAM rate is reached. [-]
     tail_share : array_like           Share of the last, partly filled wave that is charged. [-]
     fill : array_like                 Start and end of one tile, in elements of k. [-]
@@ -94,10 +110,14 @@ def moe(tokens: ArrayLike, hidden: ArrayLike, inter: ArrayLike, topk: ArrayLike,
     at_l2 = 1.0 / (1.0 + (moved / np.maximum(l2_cap, 1e-300)) ** 2)
     move_time = moved * (at_l2 / l2_rate + (1.0 - at_l2) / dram_rate)
 
+    held = l2_cap * np.asarray(l2_share, dtype=np.float64) * np.asarray(repeated, dtype=np.float64)
+    resident = 1.0 / (1.0 + np.minimum(hit * weights * bytes_w / np.maximum(held, 1e-30), 1e60) ** 4)
     up = _grouped(tiles_m, inter * gates, hidden, hit, pairs, bytes_a, bytes_w, bytes_a, peak, vector_peak, n_units,
-                  dram_rate, dequant_ops, efficiency, tile_loss, flight, tail_share, fill, sharpness)
+                  dram_rate, l2_rate, resident, dequant_ops, efficiency, tile_loss, reread, flight, tail_share, fill,
+                  sharpness)
     down = _grouped(tiles_m, hidden, inter, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units,
-                    dram_rate, dequant_ops, efficiency, tile_loss, flight, tail_share, fill, sharpness)
+                    dram_rate, l2_rate, resident, dequant_ops, efficiency, tile_loss, reread, flight, tail_share,
+                    fill, sharpness)
     total = up[0] + down[0]
     choice = np.argmin(total, axis=-1)[..., None]
 
@@ -124,21 +144,22 @@ def _hits_and_tiles(load: Array, tokens: Array, dealt: Array) -> tuple[Array, Ar
 
 
 def _grouped(tiles_m: Array, n: Array, k: Array, hit: Array, pairs: Array, bytes_a: Array, bytes_w: Array,
-             bytes_out: Array, peak: Array, vector_peak: Array, n_units: Array, dram_rate: Array, dequant_ops: Array,
-             efficiency: ArrayLike, tile_loss: ArrayLike, flight: ArrayLike, tail_share: ArrayLike, fill: ArrayLike,
-             sharpness: ArrayLike) -> tuple[Array, Array, Array]:
+             bytes_out: Array, peak: Array, vector_peak: Array, n_units: Array, dram_rate: Array, l2_rate: Array,
+             resident: Array, dequant_ops: Array, efficiency: ArrayLike, tile_loss: ArrayLike, reread: ArrayLike,
+             flight: ArrayLike, tail_share: ArrayLike, fill: ArrayLike, sharpness: ArrayLike) -> tuple[Array, Array, Array]:
     """(time, compute, memory) of one grouped product for every tile height (last axis)."""
-    n, k, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_rate, dequant_ops = (
+    n, k, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_rate, l2_rate, resident, dequant_ops = (
         a[..., None] for a in (n, k, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_rate,
-                               dequant_ops))
-    eff, loss, fly, last, filled, sharp = (
-        a[..., None] for a in as_floats(efficiency, tile_loss, flight, tail_share, fill, sharpness))
+                               l2_rate, resident, dequant_ops))
+    eff, loss, again, fly, last, filled, sharp = (
+        a[..., None] for a in as_floats(efficiency, tile_loss, reread, flight, tail_share, fill, sharpness))
     tiles = tiles_m * np.ceil(n / TILE_N)
     full = tiles / n_units
     waves = full + last * (np.ceil(full) - full)
     unit_peak = peak / n_units * eff / (1.0 + loss * (1.0 / TILE_M + 1.0 / TILE_N))
     unpack = dequant_ops * TILE_N * k / (vector_peak / n_units)
     compute = waves * (2.0 * TILE_M * TILE_N * (k + filled) / unit_peak + unpack)
-    nbytes = hit * n * k * bytes_w + pairs * (k * bytes_a + n * bytes_out)
-    memory = nbytes / dram_rate * (1.0 + fly * n_units / np.maximum(tiles, 1e-300)) * (tiles > 0)
+    fetches = hit + again * np.maximum(tiles_m - hit, 0.0)
+    weights = fetches * n * k * bytes_w * (resident / l2_rate + (1.0 - resident) / dram_rate)
+    memory = (weights + pairs * (k * bytes_a + n * bytes_out) / dram_rate) * (1.0 + fly * n_units / np.maximum(tiles, 1e-300)) * (tiles > 0)
     return smooth_max(compute, memory, sharp) * (tiles > 0), compute, memory

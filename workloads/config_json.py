@@ -11,15 +11,29 @@ from difflib import get_close_matches
 from typing import Any
 
 from workloads.config_fields import Fields
+from workloads.families_classic import CLASSIC
 from workloads.families_common import Reading
+from workloads.families_hybrid import HYBRID
+from workloads.families_latent import LATENT
 from workloads.families_llama import TRAITS, read_llama_like
+from workloads.families_recurrent import RECURRENT
 from workloads.model_spec import ModelSpec
 
 Reader = Callable[[Reading], ModelSpec]
 
-READERS: dict[str, Reader] = {
-    **dict.fromkeys(TRAITS, read_llama_like),
+READERS: dict[str, Reader] = {**dict.fromkeys(TRAITS, read_llama_like), **CLASSIC, **LATENT, **HYBRID, **RECURRENT}
+# Values of the public configuration classes, which a nested text_config leaves out where they agree.
+DEFAULTS: dict[str, dict[str, int]] = {
+    "llama": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+              "vocab_size": 32000},
+    "mistral": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+                "num_key_value_heads": 8, "vocab_size": 32000},
+    "gemma3": {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+               "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208, "max_position_embeddings": 131072},
 }
+# Wrappers without a nested config, and renamed copies of a known family.
+ALIASES = {"llava": "llama", "llava_llama": "llama", "vicuna": "llama", "Yi": "yi", "kimi_k25": "kimi_k2",
+           "ministral": "mistral", "internvl_chat": "qwen2", "LlavaLlamaForCausalLM": "llama"}
 NESTS = ("text_config", "llm_config", "language_config", "thinker_config")
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16", "float": "fp32"}
 REFUSED = {
@@ -48,6 +62,8 @@ def _open(config: Mapping[str, Any], name: str, source: str) -> Reading:
         text = Fields(text.data[key], f"{text.where}: {key}")
         depth += 1
     family = _family(top, text)
+    if depth:
+        text.defaults = DEFAULTS.get(family, {})
     r = Reading(f=text, top=top, name=name, source=source, family=family, dtype="", nested=depth > 0)
     r.dtype = _dtype(r)
     return r
@@ -60,10 +76,15 @@ def _family(top: Fields, text: Fields) -> str:
             raise ValueError(f"{top.where}: model_type {kind!r} is {REFUSED[kind]}")
     if top.flag("is_encoder_decoder"):
         raise ValueError(f"{top.where}: is_encoder_decoder is true; only decoders and single encoders are modelled")
-    for kind in (inner.removesuffix("_text"), outer):
+    found = inner or outer
+    names = text.text_list("architectures") or top.text_list("architectures") or [""]
+    if names[0] == "BitnetForCausalLM":          # published with model_type llama
+        return "bitnet"
+    if top.has("ssm_cfg") and not found:         # Mamba-2 as its authors publish it
+        return "mamba2"
+    for kind in (inner.removesuffix("_text"), outer, *(ALIASES.get(k, "") for k in (inner, outer))):
         if kind in READERS:
             return kind
-    found = inner or outer
     if not found:
         raise ValueError(f"{top.where}: model_type: missing, expected one of {', '.join(sorted(READERS))}")
     near = get_close_matches(found, READERS, n=3)

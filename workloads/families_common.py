@@ -31,11 +31,11 @@ class Reading:
     notes: list[str] = field(default_factory=list)
 
     def lin(self, name: str, n_in: int, n_out: int, *, bias: bool = False, fuse: str = "", split: Split = "column",
-            heads: int = 0, groups: int = 1, plain: bool = False) -> Linear:
+            heads: int = 0, plain: bool = False) -> Linear:
         """A linear in the model's format; ``plain`` keeps the activation dtype where the model is ternary."""
         weight, act = (self.dtype, self.dtype) if plain else (self.weight or self.dtype, self.act or self.dtype)
         return Linear(name=name, n_in=n_in, n_out=n_out, bias=bias, fuse=fuse, split=split, heads=heads,
-                      groups=groups, weight=weight, act=act)
+                      weight=weight, act=act)
 
     def tied(self, default: bool) -> bool:
         for fields in (self.f, self.top):
@@ -55,9 +55,10 @@ class Heads:
     @classmethod
     def read(cls, f: Fields, hidden: int) -> Heads:
         n = f.size("num_attention_heads")
-        kv = f.size("num_key_value_heads", default=n)
+        key, found = f.raw("num_key_value_heads", "num_attention_groups", "num_kv_heads")
+        kv = n if found is None else f.size(key)
         if n % kv:
-            raise f.error("num_key_value_heads", kv, f"a divisor of num_attention_heads = {n}")
+            raise f.error(key, kv, f"a divisor of num_attention_heads = {n}")
         if not f.raw("head_dim")[1] and hidden % n:
             raise f.error("num_attention_heads", n, f"a divisor of hidden_size = {hidden}, or a head_dim")
         return cls(n, kv, f.size("head_dim", default=max(hidden // n, 1)))
@@ -132,10 +133,11 @@ def stack(keys: Sequence[K], make: Callable[[K], Layer]) -> tuple[tuple[Layer, .
 def spec(r: Reading, hidden: int, layers: tuple[Layer, ...], pattern: tuple[int, ...], *, tied: bool,
          vocab: int = 0, head_bias: bool = False, extra_embed: int = 0, final: int | None = None,
          norm: Literal["rmsnorm", "layernorm"] = "rmsnorm", max_context: int | None = None, head_name: str = "lm_head",
-         lm_head: bool = True, causal: bool = True, mtp: int = 0, plain_head: bool = True) -> ModelSpec:
+         lm_head: bool = True, head_in: int = 0, causal: bool = True, mtp: int = 0,
+         plain_head: bool = True) -> ModelSpec:
     """The whole model; ``final`` defaults to one norm over the hidden size."""
     vocab = vocab or r.f.size("vocab_size")
-    head = r.lin(head_name, hidden, vocab, bias=head_bias, plain=plain_head) if lm_head else None
+    head = r.lin(head_name, head_in or hidden, vocab, bias=head_bias, plain=plain_head) if lm_head else None
     limit = r.f.count("max_position_embeddings", default=0) if max_context is None else max_context
     if r.f.defaulted:
         r.notes.append("left out of the config, taken from the public class defaults: "

@@ -23,14 +23,18 @@ class Trait:
     qk_norm: Literal["", "head", "all"] = ""
     norms: int = 2
     norm_after: bool = False          # norms stand after mixer and feed-forward only (OLMo-2): same counts
-    merged_qkv: bool = False
-    merged_gate_up: bool = False
     tied: bool = False
+    attn: str = "self_attn."
+    attn_names: tuple[str, str, str, str] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    mlp: str = "mlp."
+    mlp_names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
     router: str = "mlp.gate"
     experts: str = "mlp.experts"
     shared: str = "mlp.shared_expert"
 
 
+QKV = ("qkv_proj", "qkv_proj", "qkv_proj", "o_proj")
+GATE_UP = ("gate_up_proj", "gate_up_proj", "down_proj")
 TRAITS: dict[str, Trait] = {
     "llama": Trait("attention_bias", "attention_bias", "mlp_bias"),
     "mistral": Trait(),
@@ -47,9 +51,15 @@ TRAITS: dict[str, Trait] = {
     "seed_oss": Trait("attention_bias", "attention_out_bias", "mlp_bias"),
     "smollm3": Trait("attention_bias", "attention_bias", "mlp_bias", tied=True),
     "olmo2": Trait("attention_bias", "attention_bias", qk_norm="all", norm_after=True),
-    "phi3": Trait(merged_qkv=True, merged_gate_up=True),
-    "glm": Trait("attention_bias", merged_gate_up=True),
-    "glm4": Trait("attention_bias", norms=4, merged_gate_up=True),
+    "phi3": Trait(attn_names=QKV, mlp_names=GATE_UP),
+    "glm": Trait("attention_bias", mlp_names=GATE_UP),
+    "glm4": Trait("attention_bias", norms=4, mlp_names=GATE_UP),
+    "internlm2": Trait("bias", "bias", attn="attention.", attn_names=("wqkv", "wqkv", "wqkv", "wo"),
+                       mlp="feed_forward.", mlp_names=("w1", "w3", "w2")),
+    "baichuan": Trait(attn_names=("W_pack", "W_pack", "W_pack", "o_proj")),
+    "gemma": Trait(tied=True),
+    "gemma2": Trait("attention_bias", "attention_bias", norms=4, tied=True),
+    "gemma3": Trait("attention_bias", "attention_bias", qk_norm="head", norms=4, tied=True),
     "mixtral": Trait(router="block_sparse_moe.gate", experts="block_sparse_moe.experts"),
     "qwen2_moe": Trait(True),
     "qwen3_moe": Trait("attention_bias", "attention_bias", qk_norm="head"),
@@ -57,6 +67,8 @@ TRAITS: dict[str, Trait] = {
     "glm4_moe": Trait("attention_bias", qk_norm="", shared="mlp.shared_experts"),
     "gpt_oss": Trait(True, True, router="mlp.router"),
     "minimax_m2": Trait(router="block_sparse_moe.gate", experts="block_sparse_moe.experts"),
+    "step3p5": Trait(qk_norm="head", router="moe.gate", experts="moe", shared="share_expert"),
+    "step3p7": Trait(qk_norm="head", router="moe.gate", experts="moe", shared="share_expert"),
 }
 
 
@@ -78,6 +90,11 @@ def windows(r: Reading, n_layers: int) -> list[int]:
         if "sliding_attention" in kinds and not f.has("sliding_window"):
             raise ValueError(f"{f.where}: sliding_window: missing, but layer_types has sliding_attention")
         return [size if k == "sliding_attention" else 0 for k in kinds]
+    if r.family == "gemma2":                      # every other layer slides, the first one does
+        return [size * (1 - i % 2) for i in range(n_layers)]
+    if r.family == "gemma3":                      # five sliding layers, then a full one
+        every = f.size("sliding_window_pattern", "_sliding_window_pattern", default=6)
+        return [size if (i + 1) % every else 0 for i in range(n_layers)]
     if r.family.startswith("qwen") or f.has("use_sliding_window"):
         if not f.flag("use_sliding_window"):
             return [0] * n_layers
@@ -112,8 +129,8 @@ def n_routed(f: Fields) -> int:
 
 
 def dense_part(r: Reading, t: Trait, hidden: int, inter: int) -> FeedForward:
-    names = ("gate_up_proj", "gate_up_proj", "down_proj") if t.merged_gate_up else ("gate_proj", "up_proj", "down_proj")
-    return FeedForward(linears=glu(r, hidden, inter, bias=bias_of(r.f, t.mlp_bias), names=names),
+    linears = glu(r, hidden, inter, path=t.mlp, bias=bias_of(r.f, t.mlp_bias), names=t.mlp_names)
+    return FeedForward(linears=linears,
                        function=r.f.text("hidden_act", "hidden_activation", default="silu"))
 
 
@@ -133,10 +150,17 @@ def sparse_part(r: Reading, t: Trait, hidden: int) -> FeedForward:
     inter = f.size("moe_intermediate_size", "intermediate_size")
     n = n_routed(f)
     oss = r.family == "gpt_oss"
-    return moe(r, hidden, n_experts=n, topk=f.size("num_experts_per_tok", "experts_per_token"), inter=inter,
-               path=t.experts, router=t.router, router_bias=oss, bias=oss, shared=shared_part(r, t, hidden, inter),
-               extra=n if f.flag("use_routing_bias") or r.family == "glm4_moe" else 0,
+    return moe(r, hidden, n_experts=n, topk=f.size("num_experts_per_tok", "experts_per_token", "moe_top_k"),
+               inter=inter, path=t.experts, router=t.router, router_bias=oss, bias=oss,
+               shared=shared_part(r, t, hidden, inter),
+               extra=n if f.flag("use_routing_bias", "use_moe_router_bias") or r.family == "glm4_moe" else 0,
                function=f.text("hidden_act", default="silu"))
+
+
+def sliding_heads(r: Reading, h: Heads) -> Heads:
+    """Heads of the sliding layers where they differ (Step-3.5)."""
+    rest = r.f.sub("attention_other_setting")
+    return Heads.read(rest, h.n * h.dim) if rest and rest.text("attention_type") == "sliding_attention" else h
 
 
 def read_llama_like(r: Reading) -> ModelSpec:
@@ -144,23 +168,27 @@ def read_llama_like(r: Reading) -> ModelSpec:
     f, t = r.f, TRAITS[r.family]
     hidden, n_layers = f.size("hidden_size"), f.size("num_hidden_layers")
     h = Heads.read(f, hidden)
+    other = sliding_heads(r, h)
     has_experts = n_routed(f) > 0
     sparse = sparse_layers(f, n_layers) if has_experts else [False] * n_layers
     qk_norm = t.qk_norm
     if r.family in ("minimax_m2", "glm4_moe") and f.flag("use_qk_norm"):
         qk_norm = "all" if f.text("qk_norm_type") == "per_layer" else "head"
-    names = ("qkv_proj", "qkv_proj", "qkv_proj", "o_proj") if t.merged_qkv else ("q_proj", "k_proj", "v_proj", "o_proj")
     rope = f.count("rotary_dim", default=round(h.dim * min(1.0, f.number("partial_rotary_factor", 1.0))))
 
     def make(key: tuple[int, bool]) -> Layer:
         window, routed = key
-        mixer = attention(r, hidden, h, names=names, bias=bias_of(f, t.qkv_bias), out_bias=bias_of(f, t.out_bias),
+        shape = other if window else h
+        mixer = attention(r, hidden, shape, path=t.attn, names=t.attn_names, bias=bias_of(f, t.qkv_bias),
+                          out_bias=bias_of(f, t.out_bias),
                           window=window, qk_norm=qk_norm, rope_dim=rope,
                           extra=h.n if r.family == "gpt_oss" else 0)      # gpt-oss: one attention sink a head
         ffn = sparse_part(r, t, hidden) if routed else dense_part(r, t, hidden, f.size("intermediate_size"))
         label = ("sliding" if window else "full") + ("+moe" if routed else "")
         return Layer(label=label, mixer=mixer, ffn=ffn, norms=t.norms, norm_params=t.norms * hidden)
 
+    if r.family.startswith("step"):
+        r.notes.append("per-head norms of Q and K taken as in Step-3.5; an attention gate, if any, is left out")
     layers, pattern = stack(list(zip(windows(r, n_layers), sparse, strict=True)), make)
     mtp = 0
     if n_next := f.count("num_nextn_predict_layers", default=0):

@@ -27,7 +27,6 @@ class Linear(_Frozen):
     ``split`` is how tensor parallelism cuts it: ``column`` (outputs), ``row`` (inputs, all-reduced after), ``none``.
     ``heads``: number of units the cut must respect (KV heads are replicated when there are fewer than ranks).
     ``weight``/``act`` are number formats of the stored weight and of the multiplied activation.
-    ``groups`` > 1: block-diagonal, that many products of n_in/groups by n_out/groups.
     ``name`` is the module's path inside the layer. A module that stores several maps in one matrix (``qkv_proj``,
     ``gate_up_proj``) appears once per map under the same name, so that tensor parallelism can cut each by its heads.
     """
@@ -41,11 +40,10 @@ class Linear(_Frozen):
     heads: Count = 0
     weight: str = "bf16"
     act: str = "bf16"
-    groups: Size = 1
 
     @property
     def n_weights(self) -> int:
-        return self.n_in * self.n_out // self.groups
+        return self.n_in * self.n_out
 
     @property
     def n_params(self) -> int:
@@ -57,7 +55,7 @@ class Softmax(_Frozen):
 
     ``window`` 0 = all positions; else a sliding window (``chunked``: a block-local chunk of that size).
     ``compress``: stored positions = context / compress (compressed sparse attention); ``topk``: positions attended.
-    ``local``: uncompressed last positions, kept and attended besides the compressed ones.
+    With ``compress`` > 1 the last ``window`` positions are kept and attended uncompressed besides.
     For MLA ``latent`` is true: head sizes are those of the absorbed form used in decode, ``prefill_*`` of the expanded.
     """
 
@@ -74,7 +72,6 @@ class Softmax(_Frozen):
     prefill_head_dim: Count = 0
     prefill_v_head_dim: Count = 0
     compress: Size = 1
-    local: Count = 0
     topk: Count = 0
     index_elements: Count = 0        # extra cached per token by a sparse-attention indexer
     index_flops: Count = 0           # per (query token, position) of the indexer
@@ -216,7 +213,8 @@ class ModelSpec(_Frozen):
 
     @property
     def kv_elements_per_token(self) -> float:
-        """Cached elements per token over all layers while nothing slides out of a window."""
+        """Cached elements per token over all layers while nothing slides out of a window (compressed layers: the
+        compressed positions alone; their uncompressed window is a constant, see ``kv_elements_at``)."""
         return float(sum(c * (x.mixer.core.kv_elements + x.mixer.core.index_elements) / x.mixer.core.compress
                          for c, x in zip(self.counts, self.layers, strict=True)
                          if x.mixer and isinstance(x.mixer.core, Softmax)))
@@ -235,9 +233,12 @@ class ModelSpec(_Frozen):
         total = np.zeros_like(tokens)
         for c, x in zip(self.counts, self.layers, strict=True):
             if x.mixer and isinstance(core := x.mixer.core, Softmax):
-                kept = np.minimum(tokens, core.window) if core.window else tokens / core.compress
-                local = np.minimum(tokens, core.local) * core.kv_elements if core.compress > 1 else 0.0
-                total = total + c * (kept * (core.kv_elements + core.index_elements) + local)
+                near = np.minimum(tokens, core.window) if core.window else tokens
+                if core.compress > 1:
+                    far = tokens / core.compress * (core.kv_elements + core.index_elements)
+                    total = total + c * (far + near * core.kv_elements * bool(core.window))
+                else:
+                    total = total + c * near * (core.kv_elements + core.index_elements)
         return total
 
     def kv_bytes_per_token(self, kv_format_bytes: float) -> float:

@@ -20,7 +20,29 @@ from workloads.model_spec import ModelSpec
 
 MAX_BYTES = 4_000_000           # the largest public config.json is some 100 kB; a weight file must not be read as one
 _ALIASES = {
-    "gpt3": "gpt3-175b",
+    "llama-7b": "llama-7b", "llama-13b": "llama-13b", "llama-33b": "llama-30b", "llama1-7b": "llama-7b",
+    "llama1-13b": "llama-13b", "llama1-30b": "llama-30b", "llama1-65b": "llama-65b",
+    "llama-2-7b": "llama-2-7b-hf", "llama-2-13b": "llama-2-13b-hf", "llama-2-70b": "llama-2-70b-hf",
+    "llama2-7b": "llama-2-7b-hf", "llama2-13b": "llama-2-13b-hf", "llama2-70b": "llama-2-70b-hf",
+    "llama-2-7b-chat-hf": "llama-2-7b-hf", "llama-2-13b-chat-hf": "llama-2-13b-hf",
+    "llama-2-70b-chat-hf": "llama-2-70b-hf",
+    "llama-3-8b": "meta-llama-3-8b", "llama-3-70b": "meta-llama-3-70b", "llama3-8b": "meta-llama-3-8b",
+    "llama3-70b": "meta-llama-3-70b", "llama-3-8b-1m": "llama-3-8b-instruct-gradient-1048k",
+    "llama3.1-8b": "llama-3.1-8b", "llama3.1-70b": "llama-3.1-70b", "llama3.1-405b": "llama-3.1-405b",
+    "meta-llama-3.1-8b": "llama-3.1-8b", "meta-llama-3.1-70b": "llama-3.1-70b",
+    "meta-llama-3.1-405b": "llama-3.1-405b", "llama-3.1-8b-instruct": "llama-3.1-8b",
+    "llama-3.1-70b-instruct": "llama-3.1-70b", "llama-3.1-405b-instruct": "llama-3.1-405b",
+    "llama-3.3-70b-instruct": "llama-3.1-70b", "llama-4-scout": "llama-4-scout-17b-16e-instruct",
+    "mistral-7b": "mistral-7b-v0.1", "mixtral-8x7b": "mixtral-8x7b-v0.1", "mixtral-8x22b": "mixtral-8x22b-v0.1",
+    "mixtral-8x7b-instruct-v0.1": "mixtral-8x7b-v0.1", "turbosparse-mixtral-47b": "turbosparse-mixtral",
+    "gpt3": "gpt3-175b", "gpt-3": "gpt3-175b", "gpt-3-175b": "gpt3-175b", "bloom-176b": "bloom", "bloom-7b": "bloom-7b1",
+    "bert-large": "bert-large-uncased", "phi-3-mini-128k": "phi-3-mini-128k-instruct", "gpt-j": "gpt-j-6b",
+    "glm-4-9b": "glm-4-9b-chat", "glm-4-9b-1m": "glm-4-9b-chat-1m", "vicuna-7b": "vicuna-7b-v1.5",
+    "vicuna-13b": "vicuna-13b-v1.5", "llava-v1.5-7b": "llava-1.5-7b-hf", "llava-1.5-7b": "llava-1.5-7b-hf",
+    "bitnet-b1.58-3b": "bitnet_b1_58-3b", "bitnet-b1.58-2b-4t": "bitnet-b1.58-2b-4t-bf16",
+    "matmulfree-370m": "mmfreelm-370m", "matmulfree-1.3b": "mmfreelm-1.3b", "matmulfree-2.7b": "mmfreelm-2.7b",
+    "kimi-k2": "kimi-k2-instruct", "qwen3-coder-480b": "qwen3-coder-480b-a35b-instruct",
+    "tinyllama-1.1b": "tinyllama-1.1b-chat-v1.0", "nemotron-3-nano": "nvidia-nemotron-3-nano-30b-a3b-bf16",
 }
 
 
@@ -50,7 +72,7 @@ def _names() -> dict[str, str]:
     """Every accepted spelling in lower case -> model id."""
     table = {name.rsplit("/", 1)[-1].lower(): name for name in _bundled()}
     table |= {name.lower(): name for name in _bundled()}
-    return table | {alias: table[target] for alias, target in _ALIASES.items() if target in table}
+    return table | {alias: table[target] for alias, target in _ALIASES.items()}
 
 
 def list_models() -> tuple[str, ...]:

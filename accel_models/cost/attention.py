@@ -15,11 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel_models.cost.terms import Array, Cost, as_floats, smooth_max
 
-#: Query rows of a prefill tile, and pieces of the KV cache in decode, that are offered.
-TILE_Q = np.array([16.0, 64.0, 128.0])
-SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
-#: Rows of a matrix instruction, query rows a decode tile packs, shortest piece of the KV cache a split leaves.
-MMA_ROWS, DECODE_ROWS, MIN_PIECE = 16.0, 64.0, 64.0
+#: Query rows of a prefill tile that are offered.
+TILE_Q = np.array([64.0, 128.0])
+#: Decode: pieces of the KV cache, each on the matrix engine (queries packed) and on the vector engine (one by one).
+PIECES = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+SPLIT = np.concatenate([PIECES, PIECES])
+MATRIX = np.repeat([True, False], len(PIECES))
+#: Rows of a matrix instruction, most query rows of a decode tile, shortest piece of the KV cache a split leaves.
+MMA_ROWS, MAX_ROWS, MIN_PIECE = 16.0, 64.0, 64.0
 #: Elements times candidates evaluated at once; keeps temporaries in cache.
 CHUNK = 4096
 
@@ -29,10 +32,11 @@ def attention_prefill(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_h
                       kv_elements: ArrayLike | None = None, bytes_q: ArrayLike = 2.0, bytes_kv: ArrayLike = 2.0,
                       causal: ArrayLike = 1.0, peak: ArrayLike, vector_peak: ArrayLike, n_units: ArrayLike,
                       dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike,
-                      warm: ArrayLike = 0.0, launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.7,
-                      tile_loss: ArrayLike = 16.0, softmax_ops: ArrayLike = 12.0, overlap: ArrayLike = 0.7,
-                      fill: ArrayLike = 128.0, tail_share: ArrayLike = 0.7, dram_efficiency: ArrayLike = 0.85,
-                      l2_efficiency: ArrayLike = 0.6, sharpness: ArrayLike = 3.0, overhead: ArrayLike = 6e-6) -> Cost:
+                      warm: ArrayLike = 0.0, appends: ArrayLike = 0.0, launch: ArrayLike = 0.0,
+                      efficiency: ArrayLike = 0.8, tile_loss: ArrayLike = 16.0, softmax_ops: ArrayLike = 20.0,
+                      overlap: ArrayLike = 0.7, fill: ArrayLike = 128.0, tail_share: ArrayLike = 0.7,
+                      dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.7, append: ArrayLike = 1.0,
+                      window_skip: ArrayLike = 1.0, sharpness: ArrayLike = 2.0, overhead: ArrayLike = 8e-6) -> Cost:
     """Time of one fused attention over many new tokens per sequence, earlier context included.
 
     Parameters
@@ -54,9 +58,10 @@ def attention_prefill(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_h
     """
     kv = _elements(kv_elements, n_kv_heads, head_dim, v_head_dim)
     return _in_chunks(_prefill, len(TILE_Q), as_floats(
-        batch, q_len, kv_len, n_heads, head_dim, v_head_dim, window, kv, bytes_q, bytes_kv, causal, peak, vector_peak,
-        n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, tile_loss, softmax_ops, overlap,
-        fill, tail_share, dram_efficiency, l2_efficiency, sharpness, overhead))
+        batch, q_len, kv_len, n_heads, n_kv_heads, head_dim, v_head_dim, window, kv, bytes_q, bytes_kv, causal, appends,
+        peak, vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, tile_loss,
+        softmax_ops, overlap, fill, tail_share, dram_efficiency, l2_efficiency, append, window_skip, sharpness,
+        overhead))
 
 
 def attention_decode(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_heads: ArrayLike, n_kv_heads: ArrayLike,
@@ -64,20 +69,23 @@ def attention_decode(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_he
                      kv_elements: ArrayLike | None = None, bytes_q: ArrayLike = 2.0, bytes_kv: ArrayLike = 2.0,
                      causal: ArrayLike = 1.0, peak: ArrayLike, vector_peak: ArrayLike, n_units: ArrayLike,
                      dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike,
-                     warm: ArrayLike = 0.0, launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.3,
-                     flight: ArrayLike = 0.3, dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.6,
-                     resident_share: ArrayLike = 0.7, fill: ArrayLike = 64.0, tail_share: ArrayLike = 0.5,
-                     sharpness: ArrayLike = 3.0, split_cost: ArrayLike = 2e-6, overhead: ArrayLike = 5e-6) -> Cost:
+                     warm: ArrayLike = 0.0, launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.4,
+                     vector_efficiency: ArrayLike = 0.3, pack_limit: ArrayLike = np.inf, pad_rows: ArrayLike = 32.0,
+                     start: ArrayLike = 1e-6, slots: ArrayLike = 2.0, flight: ArrayLike = 0.5,
+                     dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.5,
+                     resident_share: ArrayLike = 0.7, tail_share: ArrayLike = 0.5, window_skip: ArrayLike = 1.0,
+                     sharpness: ArrayLike = 3.0, split_cost: ArrayLike = 2e-6, overhead: ArrayLike = 6e-6) -> Cost:
     """Time of one fused attention of one or a few new tokens per sequence against its cache.
 
     Arguments as in :func:`attention_prefill`; ``causal`` is accepted for symmetry and changes nothing, since the few
     new tokens see (nearly) the whole context. ``resident_share``: part of L2 that a repeated cache can keep.
     """
     kv = _elements(kv_elements, n_kv_heads, head_dim, v_head_dim)
-    return _in_chunks(_decode, len(SPLITS), as_floats(
+    return _in_chunks(_decode, len(SPLIT), as_floats(
         batch, q_len, kv_len, n_heads, n_kv_heads, head_dim, v_head_dim, window, kv, bytes_q, bytes_kv, causal, peak,
-        vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, flight,
-        dram_efficiency, l2_efficiency, resident_share, fill, tail_share, sharpness, split_cost, overhead))
+        vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, vector_efficiency,
+        pack_limit, pad_rows, start, slots, flight, dram_efficiency, l2_efficiency, resident_share, tail_share,
+        window_skip, sharpness, split_cost, overhead))
 
 
 def _elements(kv_elements: ArrayLike | None, n_kv_heads: ArrayLike, head_dim: ArrayLike,
@@ -111,23 +119,26 @@ def _seen(first: Array, last: Array, limit: Array) -> Array:
     return np.minimum(np.where(last - first < 1e-6, last, mean), limit)
 
 
-def _prefill(batch: Array, q: Array, kv: Array, heads: Array, d: Array, dv: Array, window: Array, elements: Array,
-             bytes_q: Array, bytes_kv: Array, causal: Array, peak: Array, vector_peak: Array, n_units: Array,
-             dram_bw: Array, l2_bw: Array, l2_cap: Array, warm: Array, launch: Array, efficiency: Array,
-             tile_loss: Array, softmax_ops: Array, overlap: Array, fill: Array, tail_share: Array, dram_eff: Array,
-             l2_eff: Array, sharpness: Array, overhead: Array) -> Cost:
+def _prefill(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d: Array, dv: Array, window: Array,
+             elements: Array, bytes_q: Array, bytes_kv: Array, causal: Array, appends: Array, peak: Array,
+             vector_peak: Array, n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, warm: Array,
+             launch: Array, efficiency: Array, tile_loss: Array, softmax_ops: Array, overlap: Array, fill: Array,
+             tail_share: Array, dram_eff: Array, l2_eff: Array, append: Array, window_skip: Array, sharpness: Array,
+             overhead: Array) -> Cost:
     """All arguments end in an axis of length 1 on which the tile heights lie."""
     some = (batch > 0) & (q > 0) & (kv > 0) & (heads > 0)
     limit = np.where(window > 0, np.minimum(window, kv), kv)
     past = np.maximum(kv - q, 0.0)
     pairs = q * (causal * _seen(past + 1.0, kv, limit) + (1.0 - causal) * limit)
+    # A single new token leaves a tile nearly empty; there the heads of one KV head share it, as in decode.
+    pack = np.where(q <= 1.0, heads / np.maximum(kv_heads, 1.0), 1.0)
     rows = np.minimum(TILE_Q, np.maximum(q, 1.0))
-    length = causal * _seen(past + rows, kv, limit + rows - 1.0) + (1.0 - causal) * limit
-    tiles = batch * heads * np.ceil(q / TILE_Q)
+    walked = window_skip * np.minimum(limit + rows - 1.0, kv) + (1.0 - window_skip) * kv
+    length = causal * _seen(past + rows, kv, walked) + (1.0 - causal) * walked
+    tiles = batch * heads / pack * np.ceil(q * pack / TILE_Q)
     full = tiles / n_units
     waves = np.maximum(full + tail_share * (np.ceil(full) - full), 1.0)
-    longest = np.minimum(limit + rows - 1.0, kv)
-    steps = np.maximum(waves * (length + fill), longest + fill)
+    steps = np.maximum(waves * (length + fill), walked + fill)
     matmul = 2.0 * TILE_Q * (d + dv) * n_units / (peak * efficiency) * (1.0 + tile_loss / TILE_Q)
     softmax = TILE_Q * softmax_ops * n_units / vector_peak
     compute = steps * (np.maximum(matmul, softmax) + (1.0 - overlap) * np.minimum(matmul, softmax))
@@ -139,38 +150,45 @@ def _prefill(batch: Array, q: Array, kv: Array, heads: Array, d: Array, dv: Arra
     stream = (qo + cache) * ((1.0 - resident) / dram_rate + resident / l2_rate)
     reread = tiles * length * (d + dv) * bytes_kv / l2_rate
     memory = np.maximum(stream, reread)
-    busy = smooth_max(compute, memory, sharpness)
+    written = appends * batch * q * elements * (bytes_q + bytes_kv)
+    busy = smooth_max(compute, memory, sharpness) + append * written / dram_rate
     flops = 2.0 * batch * heads * pairs * (d + dv)
-    return _cheapest(busy, compute, memory, launch + overhead, flops, qo + cache, some)
+    return _cheapest(busy, compute, memory, launch + overhead, flops, qo + cache + written, some)
 
 
 def _decode(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d: Array, dv: Array, window: Array,
             elements: Array, bytes_q: Array, bytes_kv: Array, causal: Array, peak: Array, vector_peak: Array,
             n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, warm: Array, launch: Array, efficiency: Array,
-            flight: Array, dram_eff: Array, l2_eff: Array, resident_share: Array, fill: Array, tail_share: Array,
+            vector_efficiency: Array, pack_limit: Array, pad_rows: Array, start: Array, slots: Array, flight: Array,
+            dram_eff: Array, l2_eff: Array, resident_share: Array, tail_share: Array, window_skip: Array,
             sharpness: Array, split_cost: Array, overhead: Array) -> Cost:
-    """All arguments end in an axis of length 1 on which the splits lie."""
+    """All arguments end in an axis of length 1 on which the (path, split) pairs lie."""
     some = (batch > 0) & (q > 0) & (kv > 0) & (heads > 0)
-    span = np.where(window > 0, np.minimum(kv, window + q - 1.0), kv)
+    seen = np.where(window > 0, np.minimum(kv, window + q - 1.0), kv)
+    span = window_skip * seen + (1.0 - window_skip) * kv
     group = q * heads / np.maximum(kv_heads, 1.0)
-    blocks = batch * kv_heads * np.ceil(group / DECODE_ROWS)
-    rows = np.ceil(np.minimum(group, DECODE_ROWS) / MMA_ROWS) * MMA_ROWS
-    tiles = np.maximum(blocks * np.minimum(SPLITS, np.ceil(span / MIN_PIECE)), 1.0)
+    tall = np.ceil(group / MAX_ROWS)
+    blocks = batch * np.where(MATRIX, kv_heads * tall, heads * q)
+    tiles = np.maximum(blocks * np.minimum(SPLIT, np.ceil(span / MIN_PIECE)), 1.0)
     split = tiles / np.maximum(blocks, 1.0)
-    full = tiles / n_units
+    full = tiles / (n_units * slots)
     waves = np.maximum(full + tail_share * (np.ceil(full) - full), 1.0)
-    compute = waves * 2.0 * rows * (span / split + fill) * (d + dv) * n_units / (peak * efficiency)
+    rows = np.maximum(np.ceil(group / tall / MMA_ROWS) * MMA_ROWS, pad_rows)
+    per_key = 2.0 * (d + dv) * np.where(MATRIX, rows / (peak * efficiency), 1.0 / (vector_peak * vector_efficiency))
+    compute = waves * (span / split * per_key * n_units * slots + start)
     dram_rate = dram_bw * dram_eff
     l2_rate = np.maximum(l2_bw * l2_eff, dram_rate)
     qo = batch * q * heads * (d + dv) * bytes_q
     cache = batch * span * elements * bytes_kv
     resident = warm / (1.0 + (cache / np.maximum(l2_cap * resident_share, 1.0)) ** 4)
     stream = (qo + cache) * ((1.0 - resident) / dram_rate + resident / l2_rate)
-    memory = stream * (1.0 + flight * n_units / tiles)
+    reread = cache * np.where(MATRIX, tall, group) / l2_rate
+    memory = np.maximum(stream, reread) * (1.0 + flight * n_units / tiles)
     partial = np.where(split > 1.0, split_cost + batch * q * heads * (split + 1.0) * dv * 4.0 / l2_rate, 0.0)
-    busy = smooth_max(compute, memory, sharpness) + partial
-    flops = 2.0 * batch * q * heads * span * (d + dv)
-    return _cheapest(busy, compute, memory, launch + overhead, flops, qo + cache, some)
+    busy = smooth_max(compute, memory, sharpness) + partial + np.where(MATRIX & (group > pack_limit), 1e3, 0.0)
+    flops = 2.0 * batch * q * heads * seen * (d + dv)
+    nbytes = qo + batch * seen * elements * bytes_kv
+    return _cheapest(busy, compute, memory, launch + overhead, flops, nbytes, some)
 
 
 def _cheapest(busy: Array, compute: Array, memory: Array, fixed: Array, flops: Array, nbytes: Array,

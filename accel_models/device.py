@@ -42,8 +42,8 @@ def _quantity(raw: Any, dimension: str) -> Any:
     if isinstance(raw, Quantity):
         return raw
     if not isinstance(raw, Mapping):
-        raise ValueError(f"found {raw!r}, expected {{ value = ..., kind = \"datasheet|measured|fitted|assumed|derived\", "
-                         "source = ... }")
+        kinds = "|".join(get_args(Kind))
+        raise ValueError(f'found {raw!r}, expected {{ value = ..., kind = "{kinds}", source = ... }}')
     if "value" not in raw:
         raise ValueError("has no 'value'")
     value, note = parse_noted(raw["value"], dimension)
@@ -213,7 +213,8 @@ class Device(Strict):
         parsed, said = parse_noted(value, old.dimension, where=f"{self.name}: {key}")
         new = Quantity(value=parsed, text=str(value), dimension=old.dimension, kind="assumed", source="set by hand",
                        note="; ".join(t for t in (note, said, f"was {old}") if t))
-        return _replace(self, key.split("."), new)
+        changed: Device = _replace(self, key.split("."), new)
+        return changed
 
     def rates(self) -> dict[str, float]:
         """Dense peak per format [op/s]: the matrix engine, completed by what only the vector engine has."""
@@ -233,7 +234,7 @@ class Device(Strict):
         rates = self.rates()
         used = next((f for f in (fmt, *_WIDER[fmt]) if f in rates), None)
         if used is None:
-            raise ValueError(f"{self.name}: no engine rate for {fmt} or anything wider ({', '.join(rates) or 'no rates'})")
+            raise ValueError(f"{self.name}: no engine rate for {fmt} or anything wider; has {', '.join(rates) or 'none'}")
         reason = "" if used == fmt else f"{self.name} has no {fmt} rate: operands are converted to {used}"
         # A half-precision unit slower than the fp32 one (Pascal P4: 1/64) is not used by any library.
         if used in ("fp16", "bf16") and rates.get("fp32", 0.0) > rates[used]:
@@ -284,7 +285,7 @@ def build(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Mapping[st
     except ValidationError as error:
         raise ValueError(one_line(error, file, Device)) from None
     if device.main_memory not in device.memory:
-        raise ValueError(f"{file}: main_memory: {device.main_memory!r} is none of [memory.*]: {', '.join(device.memory)}")
+        raise ValueError(f"{file}: main_memory: {device.main_memory!r} is no [memory.*]: {', '.join(device.memory)}")
     if device.kind == "gpu" and not device.rates():
         raise ValueError(f"{file}: engine: a gpu needs at least one rate, e.g. [engine.matrix] rate.bf16")
     if device.kind != "flash" and device.main.bandwidth is None:
@@ -302,8 +303,8 @@ def raw_with_base(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Ma
     if parent.get("base"):
         raise ValueError(f"{file}: base: {parent_name!r} has a base itself ({parent['base']!r}); one level is allowed, "
                          f"start from {parent['base']!r}")
-    under = expand_sources({k: v for k, v in parent.items() if k not in ("sources", "aliases", "notes", "name", "title")},
-                           parent.get("sources", {}))
+    own = ("sources", "aliases", "notes", "name", "title")
+    under = expand_sources({k: v for k, v in parent.items() if k not in own}, parent.get("sources", {}))
     return merge(under, data)
 
 

@@ -23,7 +23,7 @@ def _table(prefixes: dict[str, float], names: dict[str, float]) -> dict[str, flo
 
 
 _BIG = _DECIMAL | _BINARY
-_TIME = _table(_SMALL | {"": 1.0}, {"s": 1.0}) | {"min": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0}
+_TIME = _table(_SMALL | {"": 1.0}, {"s": 1.0}) | {"min": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0}
 _OP = {"op": 1.0, "OP": 1.0, "FLOP": 1.0, "flop": 1.0, "MAC": 0.5}       # energy of a MAC is that of two operations
 _HOUR = ("h", "hr", "hour")
 

@@ -21,7 +21,7 @@ from accel_models.device import Device, Link, Strict, build, expand_sources, one
 
 _DEVICES = Path(__file__).with_name("devices")
 _SYSTEMS = Path(__file__).with_name("systems")
-_AD_HOC = re.compile(r"(\d+)\s*[xX*×]\s*(\S+)")
+_AD_HOC = re.compile(r"(\d+)\s*[xX*×][\s_]*(\S+)")
 _SCALE_UP = ("nvlink", "xgmi", "ici", "hccs", "c2c", "on_board", "pcie", "ethernet")
 
 
@@ -106,7 +106,8 @@ def load_system(name_or_path: str | Path) -> System:
     """A system by name, alias or path; ``8x h100_sxm``; or a device by name, as a system of one."""
     text = str(name_or_path).strip()
     if match := _AD_HOC.fullmatch(text):
-        return ad_hoc(int(match[1]), load_device(match[2]))
+        stem = _resolve(f"{match[1]}x_{match[2]}", _SYSTEMS)
+        return _shipped_system(stem) if stem else ad_hoc(int(match[1]), load_device(match[2]))
     if text.endswith(".toml") or "/" in text:
         raw = _raw(Path(text))
         return _system(raw, Path(text).name) if isinstance(raw.get("device"), list) else ad_hoc(1, load_device(text))
@@ -124,10 +125,11 @@ def ad_hoc(count: int, device: Device) -> System:
     if count < 1:
         raise ValueError(f"{count}x {device.name}: at least one device")
     if count == 1:
-        return System(name=device.name, title=device.title, device=(Part(name=device.name, count=1),), devices=(device,))
+        alone = (Part(name=device.name, count=1),)
+        return System(name=device.name, title=device.title, device=alone, devices=(device,))
     usable = [k for kind in _SCALE_UP for k, v in device.link.items() if v.kind == kind]
     if not usable:
-        raise ValueError(f"{count}x {device.name}: the device has no link to another; known: {', '.join(device.link) or 'none'}")
+        raise ValueError(f"{count}x {device.name}: no link joins such devices; it has {', '.join(device.link) or 'none'}")
     link = device.link[usable[0]]
     domain = min(count, int(link.peers.value)) if link.peers else count
     if domain < count:
@@ -142,9 +144,11 @@ def unknown(name: str) -> str:
     known = [*list_devices(), *list_systems()]
     low = name.lower().replace("-", "_")
     near = [k for k in known if k.startswith(low)] or [k for k in known if low in k]
+    near = sorted(near, key=lambda k: (not k.endswith("_sxm"), not k.endswith("_pcie"), k))   # common variants first
     near = (near or difflib.get_close_matches(low, known, n=2, cutoff=0.5))[:2]
     mean = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"unknown hardware {name!r}.{mean}   (perfboard hw list; perfboard hw new {low} --from {near[0] if near else 'h100_sxm'})"
+    start = next((k for k in near if k in list_devices()), "h100_sxm")
+    return f"unknown hardware {name!r}.{mean}   (perfboard hw list; perfboard hw new {low} --from {start})"
 
 
 def _system(raw: Mapping[str, Any], file: str) -> System:
@@ -158,7 +162,8 @@ def _system(raw: Mapping[str, Any], file: str) -> System:
     devices = tuple(load_device(part.name) for part in system.device)
     for i, (part, device) in enumerate(zip(system.device, devices, strict=True)):
         if part.link and part.link not in device.link:
-            raise ValueError(f"{file}: device[{i}].link: {part.link!r} is no link of {device.name}: {', '.join(device.link)}")
+            has = ", ".join(device.link) or "none"
+            raise ValueError(f"{file}: device[{i}].link: {part.link!r} is no link of {device.name}; it has {has}")
         if part.domain and part.count % part.domain:
             raise ValueError(f"{file}: device[{i}].domain: {part.domain} does not divide count {part.count}")
     if system.domain < system.n_devices and system.network is None:

@@ -32,7 +32,7 @@ BORROWS = {
 def elementwise(rows: ArrayLike, cols: ArrayLike, bytes_read: ArrayLike, bytes_written: ArrayLike, *,
                 dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike, n_units: ArrayLike,
                 launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.5,
-                l2_share: ArrayLike = 0.5, unit_share: ArrayLike = 3.0, row_blocks: ArrayLike = 4.0,
+                l2_share: ArrayLike = 0.5, unit_rate: ArrayLike = 3e10, row_blocks: ArrayLike = 4.0,
                 row_time: ArrayLike = 2e-7, passes: ArrayLike = 0.0, overhead: ArrayLike = 2e-6,
                 sharpness: ArrayLike = 4.0) -> Cost:
     """Time of one memory-bound kernel on ``rows`` x ``cols`` elements.
@@ -47,7 +47,7 @@ def elementwise(rows: ArrayLike, cols: ArrayLike, bytes_read: ArrayLike, bytes_w
     launch : array_like                What the host or graph adds per kernel, beside ``overhead``. [s]
     efficiency, l2_efficiency : array_like  Achieved share of each peak. [-]
     l2_share : array_like              Share of L2 that still holds the operands when the kernel starts. [-]
-    unit_share : array_like            What one processor can draw, in shares 1/n_units of the DRAM rate. [-]
+    unit_rate : array_like             What one processor can draw: its bytes in flight over the latency. [B/s]
     row_blocks : array_like            Rows that one processor works on at a time. [-]
     row_time : array_like              What one row takes beside its bytes. [s]
     passes : array_like                Extra passes over the operands, served on chip at the L2 rate. [-]
@@ -60,8 +60,8 @@ def elementwise(rows: ArrayLike, cols: ArrayLike, bytes_read: ArrayLike, bytes_w
     rows, cols, read, written = as_floats(rows, cols, bytes_read, bytes_written)
     dram_bandwidth, l2_bandwidth, l2_capacity, n_units, launch = as_floats(
         dram_bandwidth, l2_bandwidth, l2_capacity, n_units, launch)
-    efficiency, l2_efficiency, l2_share, unit_share, row_blocks, row_time, passes, overhead = as_floats(
-        efficiency, l2_efficiency, l2_share, unit_share, row_blocks, row_time, passes, overhead)
+    efficiency, l2_efficiency, l2_share, unit_rate, row_blocks, row_time, passes, overhead = as_floats(
+        efficiency, l2_efficiency, l2_share, unit_rate, row_blocks, row_time, passes, overhead)
     nbytes = read + written
     dram_rate = dram_bandwidth * efficiency
     l2_rate = np.maximum(l2_bandwidth * l2_efficiency, dram_rate)
@@ -69,9 +69,8 @@ def elementwise(rows: ArrayLike, cols: ArrayLike, bytes_read: ArrayLike, bytes_w
     memory = nbytes * (hit / l2_rate + (1.0 - hit) / dram_rate)
     reread = passes * read / l2_rate
     # A row occupies one of n_units * row_blocks slots, each drawing its part of what a processor can draw.
-    slots = np.minimum(np.maximum(rows, 1e-300), n_units * row_blocks)
-    slot_rate = unit_share * dram_rate / (n_units * row_blocks)
-    flight = (rows * row_time + nbytes / slot_rate) / slots
+    slots = np.minimum(np.maximum(rows, 1e-30), n_units * row_blocks)
+    flight = (rows * row_time + nbytes * row_blocks / unit_rate) / slots
     busy = smooth_max(memory + reread, np.where(rows > 0, flight, 0.0), sharpness)
     fixed = launch + overhead
     return Cost(time=fixed + busy, compute=reread, memory=memory, link=np.zeros_like(memory), launch=fixed,

@@ -8,6 +8,8 @@ processors, compute and memory overlapping as a smooth maximum.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -26,7 +28,7 @@ BORROWS = {
     "fp8": "fp8", "fp8_dynamic": "fp8", "int8": "fp8", "int8_smoothquant": "fp8", "int8_w8a8_dynamic": "fp8",
     "fp8_block128": "fp8_block128", "mxfp8": "fp8_block128",
     "nvfp4": "nvfp4", "nvfp4_g16": "nvfp4",
-    "mxfp4": "mxfp4", "int4": "int4", "int4_weight_only": "int4", "int8_weight_only": "int4",
+    "mxfp4": "w4a16", "int4": "w4a16", "int4_weight_only": "w4a16", "int8_weight_only": "w4a16", "w4a16": "w4a16",
 }
 
 
@@ -112,12 +114,11 @@ def moe(tokens: ArrayLike, hidden: ArrayLike, inter: ArrayLike, topk: ArrayLike,
 
     held = l2_cap * np.asarray(l2_share, dtype=np.float64) * np.asarray(repeated, dtype=np.float64)
     resident = 1.0 / (1.0 + np.minimum(hit * weights * bytes_w / np.maximum(held, 1e-30), 1e60) ** 4)
-    up = _grouped(tiles_m, inter * gates, hidden, hit, pairs, bytes_a, bytes_w, bytes_a, peak, vector_peak, n_units,
-                  dram_rate, l2_rate, resident, dequant_ops, efficiency, tile_loss, reread, flight, tail_share, fill,
-                  sharpness)
-    down = _grouped(tiles_m, hidden, inter, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units,
-                    dram_rate, l2_rate, resident, dequant_ops, efficiency, tile_loss, reread, flight, tail_share,
-                    fill, sharpness)
+    engine = _Engine(*(a[..., None] for a in as_floats(
+        peak / n_units, vector_peak / n_units, n_units, dram_rate, l2_rate, resident, bytes_w, dequant_ops, efficiency,
+        tile_loss, reread, flight, tail_share, fill, sharpness)))
+    up = _grouped(engine, tiles_m, hit, pairs, inter * gates, hidden, bytes_a, bytes_a)
+    down = _grouped(engine, tiles_m, hit, pairs, hidden, inter, bytes_a, bytes_out)
     total = up[0] + down[0]
     choice = np.argmin(total, axis=-1)[..., None]
 
@@ -143,23 +144,38 @@ def _hits_and_tiles(load: Array, tokens: Array, dealt: Array) -> tuple[Array, Ar
     return share.mean(axis=-1), (share[..., None, :] * filled).mean(axis=-1)
 
 
-def _grouped(tiles_m: Array, n: Array, k: Array, hit: Array, pairs: Array, bytes_a: Array, bytes_w: Array,
-             bytes_out: Array, peak: Array, vector_peak: Array, n_units: Array, dram_rate: Array, l2_rate: Array,
-             resident: Array, dequant_ops: Array, efficiency: ArrayLike, tile_loss: ArrayLike, reread: ArrayLike,
-             flight: ArrayLike, tail_share: ArrayLike, fill: ArrayLike, sharpness: ArrayLike) -> tuple[Array, Array, Array]:
-    """(time, compute, memory) of one grouped product for every tile height (last axis)."""
-    n, k, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_rate, l2_rate, resident, dequant_ops = (
-        a[..., None] for a in (n, k, hit, pairs, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_rate,
-                               l2_rate, resident, dequant_ops))
-    eff, loss, again, fly, last, filled, sharp = (
-        a[..., None] for a in as_floats(efficiency, tile_loss, reread, flight, tail_share, fill, sharpness))
+class _Engine(NamedTuple):
+    """What both products share, each with a last axis of one for the tile heights; rates per processor where said."""
+
+    unit_peak: Array
+    unit_vector: Array
+    n_units: Array
+    dram_rate: Array
+    l2_rate: Array
+    resident: Array
+    bytes_w: Array
+    dequant_ops: Array
+    efficiency: Array
+    tile_loss: Array
+    reread: Array
+    flight: Array
+    tail_share: Array
+    fill: Array
+    sharpness: Array
+
+
+def _grouped(e: _Engine, tiles_m: Array, hit: Array, pairs: Array, n: Array, k: Array, bytes_in: Array,
+             bytes_out: Array) -> tuple[Array, Array, Array]:
+    """(time, compute, memory) of one grouped product [n, k] per expert for every tile height (last axis)."""
+    hit, pairs, n, k, bytes_in, bytes_out = (a[..., None] for a in (hit, pairs, n, k, bytes_in, bytes_out))
     tiles = tiles_m * np.ceil(n / TILE_N)
-    full = tiles / n_units
-    waves = full + last * (np.ceil(full) - full)
-    unit_peak = peak / n_units * eff / (1.0 + loss * (1.0 / TILE_M + 1.0 / TILE_N))
-    unpack = dequant_ops * TILE_N * k / (vector_peak / n_units)
-    compute = waves * (2.0 * TILE_M * TILE_N * (k + filled) / unit_peak + unpack)
-    fetches = hit + again * np.maximum(tiles_m - hit, 0.0)
-    weights = fetches * n * k * bytes_w * (resident / l2_rate + (1.0 - resident) / dram_rate)
-    memory = (weights + pairs * (k * bytes_a + n * bytes_out) / dram_rate) * (1.0 + fly * n_units / np.maximum(tiles, 1e-300)) * (tiles > 0)
-    return smooth_max(compute, memory, sharp) * (tiles > 0), compute, memory
+    full = tiles / e.n_units
+    waves = full + e.tail_share * (np.ceil(full) - full)
+    rate = e.unit_peak * e.efficiency / (1.0 + e.tile_loss * (1.0 / TILE_M + 1.0 / TILE_N))
+    compute = waves * (2.0 * TILE_M * TILE_N * (k + e.fill) / rate + e.dequant_ops * TILE_N * k / e.unit_vector)
+    fetches = hit + e.reread * np.maximum(tiles_m - hit, 0.0)
+    weights = fetches * n * k * e.bytes_w * (e.resident / e.l2_rate + (1.0 - e.resident) / e.dram_rate)
+    rows = pairs * (k * bytes_in + n * bytes_out) / e.dram_rate
+    started = tiles > 0
+    memory = (weights + rows) * (1.0 + e.flight * e.n_units / np.where(started, tiles, np.inf))
+    return smooth_max(compute, memory, e.sharpness) * started, compute, memory

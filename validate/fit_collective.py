@@ -1,0 +1,144 @@
+"""Fit the collective formula to measured times, per link class: ``python -m validate.fit_collective --data DIR``.
+
+Rows issued by a serving framework's own all-reduce kernels ("direct") and rows issued by the communication library
+("library") are fitted together: the library's rows do not see the direct kernels' parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accel_models.cost.collective import collective
+from accel_models.cost.terms import Array, Cost
+from accel_models.registry import load_device
+from validate.fit import Parameter
+from validate.fit_small import OUT, Predict, Problem, Study, Values, known_rows, main
+from validate.measured import Table, read
+
+#: Start of ``link`` in the table -> link class and the device's link that carries it. Pairs bridged by NVLink hang on
+#: PCIe as a whole; the bridge's own rate (12 NVLink 3 lanes) is what two ranks see.
+_CLASSES = (("pairwise-nvlink", "nvlink-pair"), ("nvswitch", "nvswitch"), ("nvlink", "nvswitch"), ("pcie", "pcie"))
+#: Rate of the bridge, one direction: NVLink 3 of an A100 PCIe 300 GB/s, of an A40 56.25 GB/s (vendor data sheets).
+_BRIDGE = {"a100": 300e9, "a40": 56.25e9}
+#: The network of the multi-node rows is not stated by their source; 100 Gbit/s per node is assumed, so that
+#: ``internode_efficiency`` is relative to that.
+NODE_NETWORK = 12.5e9
+
+_COMMON = (
+    Parameter("efficiency", 0.7, 0.05, 1.0), Parameter("congestion", 0.0, -0.5, 2.5, linear=True),
+    Parameter("step_time", 2e-6, 1e-7, 3e-5), Parameter("ramp", 0.5, 0.01, 3.0),
+    Parameter("fast_efficiency", 0.25, 0.01, 1.0), Parameter("fast_step_time", 8e-7, 1e-7, 1e-5),
+    Parameter("overhead", 6e-6, 1e-6, 1e-4), Parameter("gather_share", 0.85, 0.2, 2.0),
+    Parameter("scatter_share", 0.85, 0.2, 2.0), Parameter("exchange_share", 0.7, 0.2, 2.0),
+    Parameter("p2p_share", 1.0, 0.2, 3.0),
+)
+_DIRECT = (
+    Parameter("direct_efficiency", 0.6, 0.01, 1.0), Parameter("direct_time", 4e-6, 1e-6, 5e-5),
+    Parameter("direct_step", 2e-6, 1e-8, 1e-5),
+)
+_NETWORK = (Parameter("internode_efficiency", 0.5, 0.05, 1.5), Parameter("internode_step_time", 1e-5, 5e-7, 1e-4))
+_LIMITS = tuple(2.0**k for k in range(18, 28, 1))
+
+
+def table(directory: Path) -> Table:
+    t = known_rows(read("collective", directory))
+    links = [str(x) for x in t["link"]]
+    t.columns["variant"] = np.array([_link_class(x) for x in links], dtype=object)
+    t.columns["issue"] = np.array(["direct" if "custom" in f and v == "nvswitch" else "library"
+                                   for f, v in zip(t["framework"], t["variant"], strict=True)], dtype=object)
+    return t
+
+
+def _link_class(link: str) -> str:
+    if "internode" in link:
+        return "internode"
+    return next(name for start, name in _CLASSES if link.startswith(start))
+
+
+def parameters(variant: str) -> tuple[Parameter, ...]:
+    return _COMMON + (_DIRECT if variant == "nvswitch" else ()) + (_NETWORK if variant == "internode" else ())
+
+
+def link_rate(t: Table) -> Array:
+    """Peak of the link inside the node for each row. [B/s]"""
+    out = np.empty(len(t))
+    for (device, link), _ in t.groups("device", "link"):
+        mask = (t["device"] == device) & (t["link"] == link)
+        links = known_links(device)
+        if link.startswith("pairwise"):
+            out[mask] = _BRIDGE[device.split("_")[0]]
+        elif link.startswith("pcie"):
+            out[mask] = links["pcie"]
+        else:
+            out[mask] = links["nvlink"]
+    return out
+
+
+def known_links(device: str) -> dict[str, float]:
+    return {k: v.bandwidth.value for k, v in load_device(device).link.items()}
+
+
+def bind(t: Table) -> Predict:
+    bandwidth, per_node = link_rate(t), t["devices_per_node"]
+    direct = (t["issue"] == "direct").astype(float)
+    kinds = {k: np.flatnonzero(t["op"] == k) for k in sorted(set(t["op"]))}
+
+    def predict(values: Values) -> Cost:
+        out = np.zeros((len(Cost._fields), len(t)))
+        for kind, at in kinds.items():
+            v: dict[str, Any] = dict(values)
+            v["direct_efficiency"] = values.get("direct_efficiency", 0.0) * direct[at]
+            cost = collective(t["bytes"][at], t["n_devices"][at], kind=kind, bandwidth=bandwidth[at],
+                              devices_per_node=per_node[at], internode_bandwidth=NODE_NETWORK / per_node[at], **v)
+            out[:, at] = np.stack(np.broadcast_arrays(*cost))
+        return Cost(*out)
+
+    return predict
+
+
+def roofline(t: Table) -> Array:
+    """Ring traffic at the peak rate of the slower link."""
+    flat = bind(t)({"efficiency": 1.0, "step_time": 0.0, "ramp": 0.0, "fast_step_time": 0.0, "overhead": 0.0,
+                    "internode_efficiency": 1.0, "internode_step_time": 0.0})
+    return np.maximum(flat.link, 1e-9)
+
+
+def grid(t: Table) -> Sequence[dict[str, float]]:
+    return [{"direct_limit": x} for x in _LIMITS] if (t["issue"] == "direct").any() else [{}]
+
+
+def fold(values: Values, issue: str, network: Values) -> dict[str, float]:
+    """Values of one issue class; those of the network are the same for all, from the rows that cross nodes."""
+    out = {**network, **values}
+    if issue != "direct":
+        out = {k: v for k, v in out.items() if not k.startswith("direct_")}
+    return out
+
+
+PROBLEM = Problem(
+    op="collective", formula="accel_models.cost.collective.collective",
+    source="vidur 7d47513363ec, LLMCompass 2e015fd2ee75, aiconfigurator 095f58a51c4c: measured collectives",
+    family=("bytes",), parameters=parameters, bind=bind, roofline=roofline, fold=partial(fold, network={}),
+    serving="direct", ranges=("bytes", "n_devices"), grid=grid)
+
+
+def study(directory: Path) -> Study:
+    rows = table(directory)
+    first = Study(PROBLEM, rows)
+    pool = first.pooled("internode")
+    network = {k: v for k, v in pool.values.items() if k.startswith("internode_")} if pool else {}
+    return Study(replace(PROBLEM, fold=partial(fold, network=network)), rows).run()
+
+
+def score_collective(data_dir: Path) -> list[dict[str, object]]:
+    return study(data_dir).scores()
+
+
+if __name__ == "__main__":
+    main(study, OUT / "collective.toml")

@@ -1,0 +1,361 @@
+"""What the fits of elementwise kernels, collectives and mixtures of experts have in common.
+
+A ``Problem`` says how rows of one measured table become a cost; everything else is the same for all three: a pool over
+all devices, a pool per engine generation, a set per device and framework. Each level starts from the one above and is
+drawn to it by a weak prior, so that a set with few rows changes only what they determine. Intervals come from rows
+that the fit has not seen: held-back shapes for a device's own set, whole left-out chips for the pools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_models.bind import Hardware, bind
+from accel_models.cost.terms import REGIMES, Array, Cost
+from accel_models.cost.terms import regime as regime_index
+from accel_models.fitted_store import FittedFile, ParameterSet
+from accel_models.registry import load_device
+from validate.fit import Fit, Parameter, fit, interval, mape
+from validate.measured import Table, data_dir, held_out
+
+Values = Mapping[str, float]
+Predict = Callable[[Values], Cost]
+Labels = NDArray[Any]
+
+#: Weight of one parameter's prior beside one row's residual: a factor e away from the prior costs as much as one row
+#: that is 15 % off, so some ten rows suffice to overrule it.
+PRIOR_WEIGHT = 0.15
+#: Fewest rows from which an interval is read; below that the next wider class of rows is taken.
+ENOUGH = 12
+DATE = "2026-11-21"
+#: Where fitted files lie in the source tree.
+OUT = Path(str(resources.files("accel_models.fitted")))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One op's fit. ``table`` columns ``variant``, ``device``, ``framework``, ``generation``, ``issue`` are set."""
+
+    op: str
+    formula: str
+    source: str
+    family: tuple[str, ...]                                   # columns that keep a shape family together
+    parameters: Callable[[str], tuple[Parameter, ...]]        # of a variant
+    bind: Callable[[Table], Predict]                          # rows -> cost as a function of the fitted values
+    roofline: Callable[[Table], Array]                        # peak rates alone [s]
+    fold: Callable[[Values, str], dict[str, float]]           # values as one issue class sees them
+    serving: str                                              # the issue class that a model in production sees
+    ranges: tuple[str, ...]                                   # columns whose span is recorded
+    grid: Callable[[Table], Sequence[dict[str, float]]] = lambda t: ({},)     # settings to try in turn
+
+
+@dataclass
+class Fitted:
+    """Values before folding, with what the optimiser said of them."""
+
+    values: dict[str, float]
+    stderr: dict[str, float]
+    n_rows: int
+
+
+def chip(device: str) -> str:
+    """The silicon behind a device name: variants of memory or form factor are not independent evidence."""
+    parts = device.split("_")
+    return "_".join(parts[:2]) if parts[0] == "rtx" else parts[0]
+
+
+def fit_rows(problem: Problem, rows: Table, start: Values | None = None, *, balance: bool = False) -> Fitted:
+    """Fit one variant's parameters to rows, from ``start`` (a fit one level up) or from the parameters' own start."""
+    parameters = problem.parameters(str(rows["variant"][0]))
+    begin = {p.name: (start or {}).get(p.name, p.init) for p in parameters}
+    begun = [Parameter(p.name, float(np.clip(begin[p.name], p.lo, p.hi)), p.lo, p.hi, p.linear) for p in parameters]
+    weight = np.ones(len(rows))
+    if balance:
+        chips = np.array([chip(d) for d in rows["device"]])
+        names, inverse, counts = np.unique(chips, return_inverse=True, return_counts=True)
+        weight = np.sqrt(len(rows) / len(names) / counts[inverse])
+    predict = problem.bind(rows)
+    best: tuple[float, Fit, dict[str, float]] | None = None
+    for fixed in problem.grid(rows):
+        found = _with_prior(predict, rows["time_s"], begun, weight, fixed)
+        score = float(np.sum(weight * np.minimum(np.abs(found.residuals[:len(rows)]), 0.5)))
+        if best is None or score < best[0]:
+            best = score, found, fixed
+    assert best is not None, "a grid holds at least one setting"
+    _, found, fixed = best
+    return Fitted({**found.values, **fixed}, found.stderr, len(rows))
+
+
+def _with_prior(predict: Predict, measured: Array, parameters: Sequence[Parameter], weight: Array,
+                fixed: Values) -> Fit:
+    def extended(values: Values) -> Array:
+        drift = [(values[p.name] - p.init) / (p.hi - p.lo) if p.linear else np.log(values[p.name] / p.init)
+                 for p in parameters]
+        return np.concatenate([predict({**values, **fixed}).time, np.exp(drift)])
+
+    target = np.concatenate([measured, np.ones(len(parameters))])
+    return fit(extended, target, parameters,
+               weight=np.concatenate([weight, np.full(len(parameters), PRIOR_WEIGHT)]))
+
+
+@dataclass
+class Study:
+    """All fits of one op, and the predictions they give on rows they have not seen."""
+
+    problem: Problem
+    table: Table
+
+    def __post_init__(self) -> None:
+        self.held = held_out(self.table, self.problem.family)
+        self.pool: dict[tuple[str, str, str], Fitted] = {}
+        self.own: dict[tuple[str, str, str], Fitted] = {}
+        n = len(self.table)
+        self.own_pred, self.far_pred = np.full(n, np.nan), np.full(n, np.nan)
+        self.own_regime, self.far_regime = np.full(n, "", dtype=object), np.full(n, "", dtype=object)
+        self.roofline = self.problem.roofline(self.table)
+
+    # -- fits -----------------------------------------------------------------------------------------------------
+
+    def pooled(self, variant: str, generation: str = "", without: str = "") -> Fitted | None:
+        """Fit over all training rows of a variant, of one generation, or all but one chip. None where none is left."""
+        key = (variant, generation, without)
+        if key not in self.pool:
+            t = self.table
+            mask = (t["variant"] == variant) & ~self.held
+            if generation:
+                mask &= t["generation"] == generation
+            if without:
+                mask &= np.array([chip(d) != without for d in t["device"]])
+            if not mask.any():
+                return None
+            above = self.pooled(variant, without=without) if generation else None
+            self.pool[key] = fit_rows(self.problem, t.where(mask), above.values if above else None, balance=True)
+        return self.pool[key]
+
+    def transferred(self, variant: str, device: str, generation: str) -> Fitted | None:
+        """What a look-up gives for a chip never measured: its generation's pool without it, else everybody's."""
+        return self.pooled(variant, generation, chip(device)) or self.pooled(variant, "", chip(device))
+
+    def run(self) -> Study:
+        t = self.table
+        for variant in sorted(set(t["variant"])):
+            for device in sorted(set(t["device"][t["variant"] == variant])):
+                here = (t["variant"] == variant) & (t["device"] == device)
+                generation = str(t["generation"][here][0])
+                start = self.pooled(variant, generation) or self.pooled(variant)
+                frameworks = sorted(set(t["framework"][here]))
+                for framework in [*frameworks, ""]:
+                    mask = here & (t["framework"] == framework) if framework else here
+                    if (mask & ~self.held).any():
+                        own = fit_rows(self.problem, t.where(mask & ~self.held), start.values if start else None)
+                        self.own[variant, device, framework] = own
+                        if framework:
+                            self._predict(mask & self.held, own, self.own_pred, self.own_regime)
+                far = self.transferred(variant, device, generation)
+                if far:
+                    self._predict(here, far, self.far_pred, self.far_regime)
+        return self
+
+    def _predict(self, mask: NDArray[np.bool_], fitted: Fitted, times: Array, regimes: Labels) -> None:
+        if mask.any():
+            cost = self.problem.bind(self.table.where(mask))(fitted.values)
+            times[mask], regimes[mask] = cost.time, regime(cost)
+
+    # -- what comes of them ---------------------------------------------------------------------------------------
+
+    def sets(self) -> Iterator[ParameterSet]:
+        """Parameter sets in a fixed order: pools first, then devices."""
+        t, problem = self.table, self.problem
+        for variant in sorted(set(t["variant"])):
+            mine = t["variant"] == variant
+            others = [str(i) for i in sorted(set(t["issue"][mine])) if i != problem.serving]
+            issues = {problem.serving: ""} | {i: i for i in others}
+            for generation in ["", *sorted(set(t["generation"][mine]))]:
+                pool = self.pooled(variant, generation)
+                for issue, name in issues.items():
+                    if pool:     # a pool serves chips never measured: its interval is that of all left-out chips
+                        alike = mine & (t["issue"] == issue)
+                        yield self._set(variant, "", generation, name, issue, pool, alike, self.far_pred,
+                                        self.far_regime)
+            for device in sorted(set(t["device"][mine])):
+                yield from self._device_sets(variant, device, mine & (t["device"] == device))
+
+    def _device_sets(self, variant: str, device: str, here: NDArray[np.bool_]) -> Iterator[ParameterSet]:
+        t = self.table
+        generation, frameworks = str(t["generation"][here][0]), sorted(set(t["framework"][here]))
+        for framework in frameworks:
+            mask = here & (t["framework"] == framework)
+            own, issue = self.own.get((variant, device, framework)), str(t["issue"][mask][0])
+            if own:
+                yield self._set(variant, device, generation, framework, issue, own, mask, self.own_pred,
+                                self.own_regime)
+        issues = set(t["issue"][here])
+        if (len(frameworks) > 1 or issues != {self.problem.serving}) and (own := self.own.get((variant, device, ""))):
+            # Where no row was issued as in production, the fixed time is borrowed: so is the interval.
+            seen = self.problem.serving in issues
+            pred, reg = (self.own_pred, self.own_regime) if seen else (self.far_pred, self.far_regime)
+            yield self._set(variant, device, generation, "", self.problem.serving, own, here, pred, reg)
+
+    def _set(self, variant: str, device: str, generation: str, framework: str, issue: str, fitted: Fitted,
+             rows: NDArray[np.bool_], pred: Array, regimes: Labels) -> ParameterSet:
+        t = self.table
+        values = self.problem.fold(fitted.values, issue)
+        log = np.log(t["time_s"] / np.where(np.isfinite(pred), pred, np.nan))
+        lo, hi = self._intervals(rows, t["variant"] == variant, log, regimes)
+        test = rows & np.isfinite(pred)
+        return ParameterSet(
+            variant=variant, device=device, generation=generation, framework=framework,
+            values={k: _round(v) for k, v in sorted(values.items())},
+            stderr={k: _round(v, 2) for k, v in sorted(fitted.stderr.items()) if k in values and np.isfinite(v)},
+            n_rows=fitted.n_rows, mape=_round(mape(pred[test], t["time_s"][test])) if test.any() else 0.0, lo=lo, hi=hi,
+            range={c: (float(t[c][rows].min()), float(t[c][rows].max())) for c in self.problem.ranges if rows.any()})
+
+    def _intervals(self, rows: NDArray[np.bool_], variant: NDArray[np.bool_], log: Array,
+                   regimes: Labels) -> tuple[dict[str, float], dict[str, float]]:
+        """Factors per regime from the narrowest class of unseen rows that is large enough."""
+        lo: dict[str, float] = {}
+        hi: dict[str, float] = {}
+        seen = np.isfinite(log)
+        for name in ["all", *sorted(set(regimes[seen & variant]))]:
+            kind = np.ones(len(log), dtype=bool) if name == "all" else regimes == name
+            classes = [rows & kind & seen, variant & kind & seen, *([kind & seen] if name == "all" else [])]
+            chosen = next((c for c in classes if c.sum() >= ENOUGH), None)
+            if chosen is not None:
+                low, high = interval(log[chosen])
+                lo[name], hi[name] = _round(low), _round(high)
+        return lo, hi
+
+    def scores(self) -> list[dict[str, object]]:
+        """Errors per device, framework, variant and regime on rows the fit has not seen."""
+        out = []
+        for split, pred, regimes in (("held-back shapes", self.own_pred, self.own_regime),
+                                     ("unseen device", self.far_pred, self.far_regime)):
+            for (device, framework, variant), mask in self._groups(np.isfinite(pred)):
+                for name in ["all", *sorted(set(regimes[mask]))]:
+                    part = mask if name == "all" else mask & (regimes == name)
+                    out.append({"op": self.problem.op, "device": device, "framework": framework, "variant": variant,
+                                "regime": name, "split": split} | errors(pred[part], self.table["time_s"][part],
+                                                                         self.roofline[part]))
+        return out
+
+    def _groups(self, mask: NDArray[np.bool_]) -> Iterator[tuple[tuple[str, str, str], NDArray[np.bool_]]]:
+        t = self.table
+        keys = [(str(d), str(f), str(v)) for d, f, v in zip(t["device"], t["framework"], t["variant"], strict=True)]
+        for key in sorted({k for k, m in zip(keys, mask, strict=True) if m}):
+            yield key, mask & np.array([k == key for k in keys])
+
+
+def errors(pred: Array, measured: Array, roofline: Array) -> dict[str, object]:
+    """Figures of one class of rows; all but ``n`` are fractions, ``bias`` is the median of predicted/measured - 1."""
+    off = pred / measured - 1.0
+    return {"n": len(off), "mape": _round(float(np.mean(np.abs(off)))), "median": _round(float(np.median(np.abs(off)))),
+            "bias": _round(float(np.median(off))), "roofline_mape": _round(mape(roofline, measured))}
+
+
+def regime(cost: Cost) -> Labels:
+    """Name of the largest exclusive share of each row's time."""
+    return np.broadcast_to(np.array(REGIMES, dtype=object)[regime_index(cost)], cost.time.shape)
+
+
+def _round(value: float, digits: int = 4) -> float:
+    return float(f"{value:.{digits}g}")
+
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+def write(study: Study, path: Path) -> None:
+    """Write the fitted file; the same rows give the same bytes."""
+    p = study.problem
+    file = FittedFile(op=p.op, formula=p.formula, source=p.source, data_sha256=study.table.digest(), date=DATE,
+                      set=tuple(study.sets()))
+    lines = [f"{k} = {_text(getattr(file, k))}" for k in ("op", "formula", "source", "data_sha256", "date")]
+    for s in file.set:
+        lines += ["", "[[set]]"]
+        lines += [f"{k} = {_text(getattr(s, k))}" for k in ("variant", "device", "generation", "framework")]
+        lines += [f"n_rows = {s.n_rows}", f"mape = {s.mape!r}"]
+        lines += [f"{k} = {_inline(getattr(s, k))}" for k in ("values", "stderr", "lo", "hi", "range") if getattr(s, k)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _text(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _inline(table: Mapping[str, float | tuple[float, float]]) -> str:
+    def cell(v: float | tuple[float, float]) -> str:
+        return f"[{v[0]!r}, {v[1]!r}]" if isinstance(v, tuple) else repr(v)
+    return "{ " + ", ".join(f"{k} = {cell(v)}" for k, v in table.items()) + " }"
+
+
+# -- hardware of the rows -----------------------------------------------------------------------------------------
+
+
+def known_rows(t: Table) -> Table:
+    """Rows with a positive time on a device that has a file, with their ``generation``; others are named, dropped."""
+    known = {str(d): _generation(str(d)) for d in sorted(set(t["device"]))}
+    for name in (d for d, g in known.items() if not g):
+        print(f"{t.name}: rows of {name!r} left out: no device of that name", file=sys.stderr)
+    out = t.where(np.array([bool(known[d]) for d in t["device"]]) & (t["time_s"] > 0))
+    out.columns["generation"] = np.array([known[d] for d in out["device"]], dtype=object)
+    return out
+
+
+def _generation(device: str) -> str:
+    try:
+        return load_device(device).generation
+    except ValueError:
+        return ""
+
+
+def hardware(t: Table, *names: str) -> dict[str, Array]:
+    """Columns of device figures, one value per row."""
+    return {n: np.array([getattr(_bound(str(d)), n)[0] for d in t["device"]]) for n in names}
+
+
+def rate(t: Table, formats: Sequence[str]) -> Array:
+    """Dense matrix rate of each row's device in each row's format, after fallback. [FLOP/s]"""
+    return np.array([_bound(str(d)).rates([f])[0] for d, f in zip(t["device"], formats, strict=True)])
+
+
+@cache
+def _bound(name: str) -> Hardware:
+    return bind([load_device(name)])
+
+
+def main(study: Callable[[Path], Study], path: Path) -> None:
+    """Command line of a fit: read ``--data DIR`` (or ``PERFBOARD_DATA``), write ``path``, print the errors."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default=None, help="directory of the measured tables")
+    parser.add_argument("--out", type=Path, default=path, help="file to write")
+    options = parser.parse_args()
+    done = study(data_dir(options.data))
+    write(done, options.out)
+    print(report(done.scores()))
+
+
+def report(scores: Sequence[Mapping[str, object]]) -> str:
+    """The error table as text, one line per class of rows over all regimes."""
+    lines = [f"{'device':20} {'framework':20} {'variant':17} {'split':16} {'n':>5} "
+             f"{'mape':>7} {'median':>7} {'bias':>7} roofline"]
+    for s in scores:
+        if s["regime"] == "all":
+            lines.append(f"{s['device']:20} {s['framework']:20.20} {s['variant']:17} {s['split']:16} {s['n']:5} "
+                         f"{s['mape']:7.3f} {s['median']:7.3f} {s['bias']:7.3f} {s['roofline_mape']:8.3f}")
+    for split in ("held-back shapes", "unseen device"):
+        chosen = [s for s in scores if s["regime"] == "all" and s["split"] == split]
+        n = np.array([float(str(s["n"])) for s in chosen])
+        if n.sum():
+            mean = float(np.sum(n * np.array([float(str(s["mape"])) for s in chosen])) / n.sum())
+            lines.append(f"{split}: mean error {mean:.3f} over {int(n.sum())} rows")
+    return "\n".join(lines)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from pydantic import ValidationError
+
 from workloads.config_fields import Fields
 from workloads.families_classic import CLASSIC
 from workloads.families_common import Reading
@@ -32,8 +34,8 @@ DEFAULTS: dict[str, dict[str, int]] = {
                "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208, "max_position_embeddings": 131072},
 }
 # Wrappers without a nested config, and renamed copies of a known family.
-ALIASES = {"llava": "llama", "llava_llama": "llama", "vicuna": "llama", "Yi": "yi", "kimi_k25": "kimi_k2",
-           "ministral": "mistral", "internvl_chat": "qwen2", "LlavaLlamaForCausalLM": "llama"}
+ALIASES = {"llava": "llama", "llava_llama": "llama", "Yi": "yi", "kimi_k25": "kimi_k2"}
+MAX_LAYERS = 10_000
 NESTS = ("text_config", "llm_config", "language_config", "thinker_config")
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16", "float": "fp32"}
 REFUSED = {
@@ -42,26 +44,40 @@ REFUSED = {
                     "an encoder-decoder; only decoders and single encoders are modelled"),
     **dict.fromkeys(("vit", "clip", "siglip", "dinov2", "swin", "resnet", "convnext", "detr", "clip_vision_model",
                      "siglip_vision_model", "sam"), "a vision network; only language models are modelled"),
+    "mllama": "a decoder with cross-attention to an image encoder in some layers, which is not modelled",
     **dict.fromkeys(("wav2vec2", "hubert"), "a speech network; only language models are modelled"),
 }
 
 
-def read_config(config: Mapping[str, Any], *, name: str, source: str = "") -> ModelSpec:
-    """The network that a ``config.json`` describes. ``name`` is shown to people and opens every error line."""
-    r = _open(config, name, source)
-    return READERS[r.family](r)
+def read_config(config: Mapping[str, Any], *, name: str, source: str = "", where: str = "") -> ModelSpec:
+    """The network that a ``config.json`` describes.
+
+    ``name`` is shown to people; ``source`` says where the shape comes from; ``where`` (a file; by default the name)
+    opens every error line. Raises ``ValueError`` of one line. Quantisation dicts in the config are not read here.
+    """
+    r = _open(config, name, source, where or name)
+    try:
+        return READERS[r.family](r)
+    except ValidationError as e:
+        first = e.errors()[0]
+        field = ".".join(str(x) for x in first["loc"])
+        raise ValueError(f"{where or name}: sizes of the config give {field} = {first['input']!r}, "
+                         f"expected: {first['msg']}") from None
 
 
-def _open(config: Mapping[str, Any], name: str, source: str) -> Reading:
+def _open(config: Mapping[str, Any], name: str, source: str, where: str) -> Reading:
     if not isinstance(config, dict):
-        raise ValueError(f"{name}: found a {type(config).__name__}, expected a JSON object {{...}} as in a config.json")
-    top = Fields(config, name)
+        raise ValueError(f"{where}: found a {type(config).__name__}, expected a JSON object {{...}} as config.json is")
+    top = Fields(config, where)
     text = top
     depth = 0
     while key := next((k for k in NESTS if isinstance(text.data.get(k), dict)), None):
         text = Fields(text.data[key], f"{text.where}: {key}")
         depth += 1
     family = _family(top, text)
+    for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks"):
+        if text.has(key) and text.size(key) > MAX_LAYERS:
+            raise text.error(key, text.size(key), f"at most {MAX_LAYERS} layers")
     if depth:
         text.defaults = DEFAULTS.get(family, {})
     r = Reading(f=text, top=top, name=name, source=source, family=family, dtype="", nested=depth > 0)

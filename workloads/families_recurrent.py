@@ -27,8 +27,8 @@ def mamba2(r: Reading, hidden: int, *, path: str, heads: int, head_dim: int, sta
     if heads % groups:
         raise r.f.error("n_groups", groups, f"a divisor of the number of heads, {heads}")
     channels = inner + 2 * groups * state
-    linears = (r.lin(path + "in_proj", hidden, inner + channels + heads, bias=bias, heads=groups),
-               r.lin(path + "out_proj", inner, hidden, bias=bias, split="row", heads=groups))
+    linears = (r.lin(path + "in_proj", hidden, inner + channels + heads, bias=bias, heads=heads),
+               r.lin(path + "out_proj", inner, hidden, bias=bias, split="row", heads=heads))
     # a state element: decay 1, outer product and sum 2, read-out 2; and the skip D x
     core = with_conv(Recurrent(cell="mamba2", state_elements=inner * state, io_elements=channels + heads + inner,
                                flops_per_token=5 * inner * state + 2 * inner), channels, kernel)

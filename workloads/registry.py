@@ -35,7 +35,8 @@ _ALIASES = {
     "llama-3.3-70b-instruct": "llama-3.1-70b", "llama-4-scout": "llama-4-scout-17b-16e-instruct",
     "mistral-7b": "mistral-7b-v0.1", "mixtral-8x7b": "mixtral-8x7b-v0.1", "mixtral-8x22b": "mixtral-8x22b-v0.1",
     "mixtral-8x7b-instruct-v0.1": "mixtral-8x7b-v0.1", "turbosparse-mixtral-47b": "turbosparse-mixtral",
-    "gpt3": "gpt3-175b", "gpt-3": "gpt3-175b", "gpt-3-175b": "gpt3-175b", "bloom-176b": "bloom", "bloom-7b": "bloom-7b1",
+    "gpt3": "gpt3-175b", "gpt-3": "gpt3-175b", "gpt-3-175b": "gpt3-175b", "bloom-176b": "bloom",
+    "bloom-7b": "bloom-7b1",
     "bert-large": "bert-large-uncased", "phi-3-mini-128k": "phi-3-mini-128k-instruct", "gpt-j": "gpt-j-6b",
     "glm-4-9b": "glm-4-9b-chat", "glm-4-9b-1m": "glm-4-9b-chat-1m", "vicuna-7b": "vicuna-7b-v1.5",
     "vicuna-13b": "vicuna-13b-v1.5", "llava-v1.5-7b": "llava-1.5-7b-hf", "llava-1.5-7b": "llava-1.5-7b-hf",
@@ -83,7 +84,7 @@ def list_models() -> tuple[str, ...]:
 def load_model(name_or_path: str | Path) -> ModelSpec:
     """The ModelSpec of a bundled model or of a config on disk. Quantisation stays apart: see ``load_config``."""
     raw = load_config(name_or_path)
-    return read_config(raw.config, name=raw.name, source=raw.source)
+    return read_config(raw.config, name=raw.name, source=raw.source, where=raw.origin)
 
 
 def load_config(name_or_path: str | Path) -> RawConfig:
@@ -91,14 +92,18 @@ def load_config(name_or_path: str | Path) -> RawConfig:
     text = str(name_or_path)
     if name := _names().get(text.strip().lower()):
         file = resources.files("workloads.models") / _bundled()[name]
-        return _raw(name, _parse(file.read_text(encoding="utf-8"), _bundled()[name]), None, f"bundled: {name}")
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{path}: no config.json in this directory")
-        path = path / "config.json"
-    if path.is_file():
-        return _from_disk(path)
+        return _raw(name, _parse(file.read_text(encoding="utf-8"), _bundled()[name]), None, _bundled()[name])
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_dir() and text:
+            if not (path / "config.json").is_file():
+                raise ValueError(f"{path}: found a directory without a config.json, expected one that holds it")
+            path = path / "config.json"
+        if path.is_file():
+            return _from_disk(path)
+    except (OSError, RuntimeError) as e:      # too long a name, no permission, no such home directory
+        raise ValueError(f"{text[:200]}: {e.strerror if isinstance(e, OSError) else e}, "
+                         "expected a readable config.json or a model name") from None
     raise _unknown(text)
 
 
@@ -117,9 +122,15 @@ def _from_disk(path: Path) -> RawConfig:
     if path.name.endswith("_config.json") and not beside.is_file():
         beside = path.with_name(path.name.removesuffix("config.json") + "hf_quant_config.json")
     quant = _parse(_read(beside), str(beside)) if beside.is_file() else None
-    name = config.get("_name_or_path")
-    shown = name if isinstance(name, str) and name else path.parent.name if path.name == "config.json" else path.stem
-    return _raw(shown or str(path), config, quant, str(path))
+    return _raw(_name_of(path.resolve()), config, quant, str(path))
+
+
+def _name_of(path: Path) -> str:
+    """A name to show: the directory's (in a Hub cache, the repository's), or the file's where it is not config.json."""
+    if path.name != "config.json":
+        return path.name.removesuffix(".json").removesuffix("_config").replace("__", "/")
+    hub = path.parents[2].name if len(path.parents) > 2 and path.parent.parent.name == "snapshots" else ""
+    return hub.removeprefix("models--").replace("--", "/") if hub else path.parent.name or str(path)
 
 
 def _raw(name: str, config: dict[str, Any], quant: dict[str, Any] | None, origin: str) -> RawConfig:
@@ -148,8 +159,8 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         config = json.loads(text)
     except json.JSONDecodeError as e:
         raise ValueError(f"{where}: line {e.lineno}, column {e.colno}: {e.msg}, expected complete JSON") from None
-    except RecursionError:
-        raise ValueError(f"{where}: nested too deeply, expected a config.json") from None
+    except (ValueError, RecursionError) as e:      # a number of thousands of digits, nesting without end
+        raise ValueError(f"{where}: {e}, expected a config.json") from None
     if not isinstance(config, dict):
         raise ValueError(f"{where}: found a {type(config).__name__}, expected a JSON object {{...}}")
     return config

@@ -1,36 +1,59 @@
 """Cost of a dense matrix product on a tiled many-processor engine: C[m,n] += A[m,k] W[k,n].
 
-The library's kernel is taken to be the best of a fixed set of output tiles (TM, TN), each without and with a split of
-k that fills the machine. All terms come from the chosen candidate, so a bottleneck is read off and not guessed.
+The library's kernel is taken to be the best of a fixed set of output tiles (TM, TN), each without a split of k and
+with splits that fill the machine once or twice, or, for one row, a matrix-vector kernel. All terms come from the
+chosen candidate, so a bottleneck is read off and not guessed.
+
+For a tile, time per element of k is the arithmetic at ``efficiency`` of a processor's peak, plus ``step_time`` (the
+loads, barriers and latencies of the k loop that no tile size shrinks), plus unpacking of packed weights; ``fill``
+elements of k are added for start and end. Tiles run in waves over the processors; ``tail_share`` of the last, partly
+filled wave is charged (the rest overlaps with what the scheduler finds to do). Memory moves every operand once: what
+is ``resident``, and activations while they fit, at L2 rate, the rest at DRAM rate, less when few tiles keep few bytes
+in flight (Little's law). Long products run at a lower, sustained clock (``throttle``).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from accel_models.cost.terms import Array, Cost, as_floats, smooth_max
 
-#: Output tiles offered (rows, columns); each is tried whole and with a machine-filling split of k.
-TILES = np.array([(16, 32), (16, 64), (16, 128), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (256, 64),
-                  (64, 256), (128, 256), (256, 128)], dtype=np.float64)
-TILE_M = np.concatenate([TILES[:, 0], TILES[:, 0]])
-TILE_N = np.concatenate([TILES[:, 1], TILES[:, 1]])
-SPLIT = np.concatenate([np.zeros(len(TILES)), np.ones(len(TILES))])
-#: Shortest piece of k a split leaves, and the most pieces [elements, -].
+#: Output tiles offered (rows, columns). Finer sets fit no better on measured rows: libraries have few good kernels.
+TILES = ((16, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 128))
+#: Tiles per processor that a split of k aims at; 0 is no split.
+FILLS = (0, 1, 2)
+TILE_M = np.array([t[0] for t in TILES] * len(FILLS), dtype=np.float64)
+TILE_N = np.array([t[1] for t in TILES] * len(FILLS), dtype=np.float64)
+AIM = np.repeat(np.array(FILLS, dtype=np.float64), len(TILES))
+#: Shortest piece of k that a split leaves, and the most pieces [elements, -].
 MIN_PIECE, MAX_SPLIT = 256.0, 16.0
-#: Elements of the candidate axis times shapes evaluated at once; keeps temporaries in cache.
-CHUNK = 4096
+#: Shapes evaluated at once; with the candidate axis the temporaries then stay in cache.
+CHUNK = 1024
+
+
+def residency(footprint: ArrayLike, capacity: ArrayLike) -> Array:
+    """Share of a cyclically reused ``footprint`` [B] that is still in a cache of ``capacity`` [B].
+
+    A cache that drops the least recently used line keeps all of a loop that fits and almost nothing of one that does
+    not: measured weight-rotation benchmarks fall from L2 to DRAM rate between 1.00 and 1.09 of the capacity.
+    """
+    footprint, capacity = as_floats(footprint, capacity)
+    ratio = np.minimum(footprint / np.maximum(capacity * 1.03, 1.0), 10.0)
+    kept: Array = 1.0 / (1.0 + np.power(ratio, 60.0))
+    return kept
 
 
 def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, bytes_a: ArrayLike = 2.0,
          bytes_w: ArrayLike = 2.0, bytes_out: ArrayLike = 2.0, peak: ArrayLike, vector_peak: ArrayLike,
          n_units: ArrayLike, dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike,
          resident: ArrayLike = 0.0, dequant_ops: ArrayLike = 0.0, quant_kernels: ArrayLike = 0.0,
-         quant_bytes: ArrayLike = 0.0, launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.85,
-         tile_loss: ArrayLike = 16.0, dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.6,
-         flight: ArrayLike = 0.2, tail_share: ArrayLike = 0.7, fill: ArrayLike = 128.0, sharpness: ArrayLike = 3.0,
-         split_cost: ArrayLike = 1.0, overhead: ArrayLike = 3e-6, quant_time: ArrayLike = 2e-6) -> Cost:
+         quant_bytes: ArrayLike = 0.0, launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.9,
+         step_time: ArrayLike = 1e-9, fill: ArrayLike = 110.0, tail_share: ArrayLike = 0.3,
+         dram_efficiency: ArrayLike = 0.83, l2_efficiency: ArrayLike = 0.45, flight: ArrayLike = 0.02,
+         sharpness: ArrayLike = 4.0, split_time: ArrayLike = 1.6e-6, overhead: ArrayLike = 3e-6,
+         gemv_gain: ArrayLike = 1.05, gemv_overhead: ArrayLike = 3e-6, throttle: ArrayLike = 0.1,
+         settle: ArrayLike = 1e-3, quant_time: ArrayLike = 2e-6) -> Cost:
     """Time of ``batch`` independent products on one device.
 
     Parameters
@@ -40,64 +63,97 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     peak, vector_peak : array_like    Matrix rate of the multiplied format and vector rate, dense. [FLOP/s]
     n_units : array_like              Processors (SM, CU, core). [-]
     dram_bandwidth, l2_bandwidth, l2_capacity : array_like  [B/s, B/s, B]
-    resident : array_like             Share of W that is in L2 when the call starts. [-]
+    resident : array_like             Share of W that is in L2 when the call starts (``residency``). [-]
     dequant_ops : array_like          Vector operations to unpack one weight element. [-]
     quant_kernels, quant_bytes : array_like  Kernels that quantise A first, and bytes they move per element of A.
     launch : array_like               What the host or graph adds per call, beside ``overhead``. [s]
-    others : fitted, see ``accel_models/fitted/gemm.toml``.
+    efficiency : array_like           Share of ``peak`` that a tile's arithmetic reaches. [-]
+    step_time : array_like            Time per element of k of any tile, beside its arithmetic. [s]
+    fill : array_like                 Start and end of a tile, in elements of k. [-]
+    tail_share : array_like           Share of the last, partly filled wave that is charged. [-]
+    dram_efficiency, l2_efficiency : array_like  Achieved share of each rate. [-]
+    flight : array_like               Tiles per processor at which half the memory rate is reached. [-]
+    sharpness : array_like            Overlap of compute and memory (``smooth_max``). [-]
+    split_time : array_like           Fixed cost of adding up a split of k. [s]
+    overhead, gemv_overhead : array_like  Fixed time of the tiled and of the matrix-vector kernel. [s]
+    gemv_gain : array_like            DRAM rate of the matrix-vector kernel over that of the tiled one. [-]
+    throttle, settle : array_like     How much longer arithmetic takes once the clock has settled, and the length of
+                                      a product (at peak) at which half of that has come about. [-, s]
+    quant_time : array_like           Fixed time of one quantising kernel. [s]
 
-    All arguments broadcast. Candidates are evaluated on the last axis, in chunks.
+    All arguments broadcast; the result has their common shape. More bandwidth or peak never costs more. More rows
+    never cost less except for the step where a split of k is given up (a few percent). An empty product costs its
+    fixed time.
     """
     given = as_floats(m, n, k, batch, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_bandwidth,
                       l2_bandwidth, l2_capacity, resident, dequant_ops, quant_kernels, quant_bytes, launch, efficiency,
-                      tile_loss, dram_efficiency, l2_efficiency, flight, tail_share, fill, sharpness, split_cost,
-                      overhead, quant_time)
+                      step_time, fill, tail_share, dram_efficiency, l2_efficiency, flight, sharpness, split_time,
+                      overhead, gemv_gain, gemv_overhead, throttle, settle, quant_time)
     shape = np.broadcast_shapes(*(a.shape for a in given))
     size = int(np.prod(shape, dtype=np.int64))
-    if size <= CHUNK:
-        return _chunk(*(a[..., None] for a in given))
-    flat = [a if a.ndim == 0 else np.broadcast_to(a, shape).reshape(-1) for a in given]
-    parts = [_chunk(*(a[..., None] if a.ndim == 0 else a[i:i + CHUNK, None] for a in flat))
-             for i in range(0, size, CHUNK)]
-    return Cost(*(np.concatenate([np.broadcast_to(p, parts[i].time.shape) for i, p in enumerate(c)]).reshape(shape)
-                  for c in zip(*parts, strict=True)))
+    # Columns of length one stay so: a term pays only for the axes it has.
+    flat = [a.reshape(1, 1) if a.size == 1 else np.broadcast_to(a, shape).reshape(-1, 1) for a in given]
+    out = np.empty((8, size))
+    for i in range(0, size, CHUNK):
+        part = _chunk(*(a if a.size == 1 else a[i:i + CHUNK] for a in flat))
+        for row, values in zip(out, part, strict=True):
+            row[i:i + CHUNK] = values
+    return Cost(*(row.reshape(shape)[()] for row in out))
 
 
 def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: Array, bytes_out: Array, peak: Array,
            vector_peak: Array, n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, resident: Array,
            dequant_ops: Array, quant_kernels: Array, quant_bytes: Array, launch: Array, efficiency: Array,
-           tile_loss: Array, dram_eff: Array, l2_eff: Array, flight: Array, tail_share: Array, fill: Array,
-           sharpness: Array, split_cost: Array, overhead: Array, quant_time: Array) -> Cost:
-    """All arguments end in an axis of length 1 on which the candidates lie."""
-    some = (m > 0) & (n > 0) & (k > 0) & (batch > 0)
-    blocks = np.ceil(m / TILE_M) * np.ceil(n / TILE_N) * batch
-    most = np.minimum(np.floor(k / MIN_PIECE), MAX_SPLIT)
-    split = np.where(SPLIT > 0, np.clip(np.floor(n_units / np.maximum(blocks, 1.0)), 1.0, np.maximum(most, 1.0)), 1.0)
-    tiles = blocks * split
-    piece = np.ceil(k / split)
-    full = tiles / n_units
-    waves = np.maximum(full + tail_share * (np.ceil(full) - full), 1.0)
-    unit_peak = peak / n_units * efficiency / (1.0 + tile_loss * (1.0 / TILE_M + 1.0 / TILE_N))
-    unpack = dequant_ops * n_units / vector_peak * TILE_N
-    ideal = 2.0 * TILE_M * TILE_N / unit_peak + unpack
-    compute = waves * ideal * (piece + fill)
+           step_time: Array, fill: Array, tail_share: Array, dram_eff: Array, l2_eff: Array, flight: Array,
+           sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_overhead: Array,
+           throttle: Array, settle: Array, quant_time: Array) -> tuple[Array, ...]:
+    """Terms of ``Cost`` for columns (shapes, 1); candidates lie on the last axis."""
+    a, w, c = m * k * batch * bytes_a, n * k * batch * bytes_w, m * n * batch * bytes_out
+    flops = 2.0 * m * n * k * batch
+    ratio = ((a + c) / np.maximum(l2_cap, 1.0)) ** 4
+    warm = 1.0 / (1.0 + ratio * ratio)
     dram_rate = dram_bw * dram_eff
     l2_rate = np.maximum(l2_bw * l2_eff, dram_rate)
-    weights = n * k * bytes_w * batch
-    acts = (m * k * bytes_a + m * n * bytes_out) * batch
-    stream = (weights * (1.0 - resident) + acts) / dram_rate + weights * resident / l2_rate
-    memory = stream * (1.0 + flight * n_units / np.maximum(tiles, 1.0))
-    partial = np.where(split > 1.0, m * n * batch * (split + 1.0) * 4.0 / l2_rate + split_cost * 1e-6, 0.0)
-    busy = smooth_max(compute, memory, sharpness) + partial
-    choice = np.argmin(busy, axis=-1)[..., None]
+    some = flops > 0
+    from_l2 = (w * resident + (a + c) * warm) / l2_rate * some
+    from_dram = (w * (1.0 - resident) + (a + c) * (1.0 - warm)) / dram_rate * some
+    nominal = flops / peak
+    slower = 1.0 + throttle * nominal / (nominal + settle)
 
-    def pick(a: Array) -> Array:
-        return np.take_along_axis(np.broadcast_to(a, busy.shape), choice, axis=-1)[..., 0] * some[..., 0]
+    # Per candidate.
+    blocks = np.ceil(m / TILE_M) * np.ceil(n / TILE_N) * batch
+    most = np.clip(np.floor(k / MIN_PIECE), 1.0, MAX_SPLIT)
+    split = np.clip(np.floor(n_units * AIM / np.maximum(blocks, 1.0)), 1.0, most)
+    tiles = blocks * split
+    waves = tiles / n_units
+    waves = np.maximum(waves + tail_share * (np.ceil(waves) - waves), np.minimum(tiles, 1.0))
+    arithmetic = 2.0 / (peak * efficiency) * (TILE_M * TILE_N) + dequant_ops / vector_peak * TILE_N
+    compute = waves * (n_units * arithmetic + step_time) * (k / split + fill) * (slower * some)
+    memory = (from_l2 + from_dram) * (1.0 + flight * n_units / np.maximum(tiles, 1.0))
+    busy = smooth_max(compute, memory, sharpness)
+    busy += ((split > 1.0) & some) * (m * n * batch * 4.0 / l2_rate * (split + 1.0) + split_time)
 
-    quantise = quant_kernels * quant_time + m * k * batch * quant_bytes / dram_rate
-    fixed = (launch + overhead + quantise)[..., 0]
-    gemm_time, comp, mem = pick(busy), pick(compute), pick(memory)
-    zero = np.zeros_like(gemm_time)
-    return Cost(time=fixed + gemm_time, compute=comp, memory=mem, link=zero, launch=fixed + zero,
-                tail=np.maximum(gemm_time - np.maximum(comp, mem), 0.0), flops=(2.0 * m * n * k * batch)[..., 0] + zero,
-                nbytes=(weights + acts + m * k * batch * quant_bytes)[..., 0] + zero)
+    choice = np.argmin(busy, axis=1)
+    rows = np.arange(len(busy))
+    tiled, comp, mem = busy[rows, choice], _column(compute, rows, choice), _column(memory, rows, choice)
+
+    # One row: a matrix-vector kernel on the vector units streams W without tiles.
+    one = (m <= 1.0)[:, 0]
+    gemv_mem = (from_l2 + from_dram / gemv_gain)[:, 0]
+    gemv_comp = (flops / vector_peak)[:, 0]
+    gemv = np.maximum(gemv_mem, gemv_comp)
+    fixed, gemv_fixed = overhead[:, 0], gemv_overhead[:, 0]
+    use = one & (gemv + gemv_fixed < tiled + fixed)
+    moved = m * k * batch * quant_bytes
+    quant = (quant_kernels * quant_time + moved * (warm / l2_rate + (1.0 - warm) / dram_rate))[:, 0]
+    product = np.where(use, gemv, tiled)
+    comp, mem = np.where(use, gemv_comp, comp), np.where(use, gemv_mem, mem)
+    fixed = np.where(use, gemv_fixed, fixed) + launch[:, 0] + quant
+    tail = np.maximum(product - np.maximum(comp, mem), 0.0)
+    return (product + fixed, comp, mem, np.zeros_like(product), fixed, tail, flops[:, 0], (a + w + c + moved)[:, 0])
+
+
+def _column(values: Array, rows: NDArray[np.intp], choice: NDArray[np.intp]) -> Array:
+    """The chosen candidate of every row; ``values`` may have one row for all."""
+    picked: Array = values[rows if len(values) > 1 else 0, choice]
+    return picked

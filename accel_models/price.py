@@ -1,0 +1,292 @@
+"""Price the ops of a graph on bound hardware: stack ops of one kind, look up their fitted parameters, one call each.
+
+Axes of every result: devices first, then those of the workload's arrays. Formulas see only arrays; this file alone
+knows which fitted set serves which op, format and device.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_models import fitted_store
+from accel_models.bind import Hardware
+from accel_models.cost.attention import attention_decode, attention_prefill
+from accel_models.cost.collective import BORROWS as LINK_BORROWS
+from accel_models.cost.collective import collective
+from accel_models.cost.elementwise import BORROWS as KIND_BORROWS
+from accel_models.cost.elementwise import elementwise
+from accel_models.cost.energy import energy
+from accel_models.cost.gemm import gemm
+from accel_models.cost.moe import moe
+from accel_models.cost.scan import scan
+from accel_models.cost.terms import REGIMES, Array, Cost, regime
+from workloads.formats import Format, get_format
+from workloads.ops import Attention, Collective, Elementwise, Gemm, Moe, Op, Scan
+
+
+class Priced(NamedTuple):
+    """Cost of one run of an op; ``lo``/``hi`` multiply its time to an 80 % interval.
+
+    ``energy`` is what the device draws meanwhile [J], idle power included. ``source`` says for each device whether the parameters were fitted there, transferred or assumed.
+    """
+
+    cost: Cost
+    lo: Array
+    hi: Array
+    energy: Array
+    source: tuple[str, ...]
+
+
+class Fitted(NamedTuple):
+    """Parameters of one op class on all bound devices, arrays of shape (devices,), and where they come from.
+
+    ``lo``/``hi`` have shape (regimes, devices), in the order of ``REGIMES``.
+    """
+
+    values: dict[str, Array]
+    lo: Array
+    hi: Array
+    source: tuple[str, ...]
+
+
+def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "") -> list[Priced]:
+    """Price every op once (``repeat`` is the caller's); ops of one kind and shape go through in one call."""
+    out: list[Priced | None] = [None] * len(ops)
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, op in enumerate(ops):
+        shape = np.broadcast_shapes(*(np.shape(getattr(op, f)) for f in _SHAPES[type(op)]))
+        groups.setdefault((type(op), shape, *(getattr(op, f) for f in _LABELS[type(op)])), []).append(i)
+    for (kind, shape, *_), members in groups.items():
+        chosen = [ops[i] for i in members]
+        fields = {f: _stack([getattr(op, f) for op in chosen], len(shape)) for f in _SHAPES[kind]}
+        priced = _PRICERS[kind](chosen[0], fields, hw, framework)
+        for row, i in enumerate(members):
+            cost = Cost(*(_row(a, row, len(shape)) for a in priced.cost))
+            lo, hi, joules = (_row(a, row, len(shape)) for a in (priced.lo, priced.hi, priced.energy))
+            out[i] = Priced(cost, lo, hi, joules, priced.source)
+    return [p for p in out if p is not None]
+
+
+#: Fields that are numbers (stacked) and those that tell kernels apart (ops must agree on them to be priced together).
+_SHAPES: dict[type[Op], tuple[str, ...]] = {
+    Gemm: ("m", "n", "k", "batch"),
+    Moe: ("tokens", "hidden", "inter", "topk", "n_experts", "n_local"),
+    Attention: ("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim", "v_head_dim", "kv_elements", "window"),
+    Scan: ("batch", "q_len", "flops_per_token", "state_elements", "io_elements"),
+    Elementwise: ("rows", "cols", "bytes_read", "bytes_written"),
+    Collective: ("nbytes", "n_devices"),
+}
+_LABELS: dict[type[Op], tuple[str, ...]] = {
+    Gemm: ("a", "w", "out", "static"), Moe: ("gated", "a", "w", "out"), Attention: ("phase", "causal", "q", "kv"),
+    Scan: ("phase", "act", "state"), Elementwise: ("kind",), Collective: ("kind",),
+}
+
+
+def _stack(values: Sequence[Any], n_axes: int) -> Array:
+    """(ops, 1, *axes): the second axis is the devices'. A field alike in all ops stays one entry long."""
+    arrays = [np.asarray(v, dtype=np.float64) for v in values]
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    padded = (1,) * (n_axes - len(shape)) + shape
+    return np.stack([np.broadcast_to(a, shape).reshape(padded) for a in arrays])[:, None]
+
+
+def _row(a: Array, row: int, n_axes: int) -> Array:
+    """One op's part of a stacked result, its leading axis the devices'."""
+    if a.ndim < n_axes + 2:
+        return a
+    return a[row if a.shape[0] > 1 else 0]
+
+
+# -- fitted parameters ----------------------------------------------------------------------------------------------
+
+@cache
+def _defaults(function: Callable[..., Cost]) -> dict[str, float]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: float(p.default) for p in parameters if isinstance(p.default, float | int)}
+
+
+@lru_cache(maxsize=4096)
+def fitted(op: str, function: Callable[..., Cost], variants: tuple[str, ...], devices: tuple[tuple[str, str], ...],
+           framework: str) -> Fitted:
+    """Parameters of ``function`` for each (device, generation), one variant each. A value that a set does not
+    hold keeps the function's default; a variant that was never fitted anywhere is ``assumed``."""
+    found = [_look_up(op, v, name, generation, framework) for v, (name, generation) in zip(variants, devices, strict=True)]
+    names = sorted({n for f in found for n in f.params.values})
+    default = _defaults(function)
+    values = {n: np.array([f.params.values.get(n, default.get(n, 0.0)) for f in found]) for n in names}
+
+    def factors(side: str) -> Array:
+        tables: list[dict[str, float]] = [getattr(f.params, side) for f in found]
+        return np.array([[t.get(r, t.get("all", 1.0)) for t in tables] for r in REGIMES])
+
+    return Fitted(values, factors("lo"), factors("hi"), tuple(f.source for f in found))
+
+
+#: 80 % interval of a formula that nothing was measured for: within a factor of two, a judgement and no fit.
+UNMEASURED = 2.0
+
+
+def _look_up(op: str, variant: str, device: str, generation: str, framework: str) -> fitted_store.Found:
+    try:
+        return fitted_store.lookup(op, variant, device, generation, framework)
+    except (KeyError, FileNotFoundError):
+        blank = fitted_store.ParameterSet(values={}, lo={"all": 1 / UNMEASURED}, hi={"all": UNMEASURED})
+        return fitted_store.Found(params=blank, source="assumed")
+
+
+class _Columns:
+    """Hardware figures as (devices, 1, ...) arrays, aligned with ops of ``n_axes`` workload axes."""
+
+    def __init__(self, hw: Hardware, n_axes: int) -> None:
+        self.tail = (1,) * n_axes
+        self.hw = hw
+
+    def __call__(self, values: Any) -> Array:
+        return np.asarray(values, dtype=np.float64).reshape((-1, *self.tail))
+
+    def common(self, *names: str) -> dict[str, Array]:
+        return {n: self(getattr(self.hw, n)) for n in names}
+
+    def fitted(self, found: Fitted) -> dict[str, Array]:
+        scaled = {k: v * self.hw.launch_scale if k == "overhead" else v for k, v in found.values.items()}
+        return {k: self(v) for k, v in scaled.items()}
+
+
+def _priced(cost: Cost, found: Fitted, formats: Sequence[str], col: _Columns) -> Priced:
+    """Attach intervals by regime, and energy. ``cost`` arrays are (ops, devices, *axes); one format per device."""
+    which = np.broadcast_to(regime(cost), np.shape(cost.time))
+    device = np.arange(len(found.source)).reshape((-1, *col.tail))
+    cells = fitted("energy", energy, tuple(formats), col.hw.identity, "")
+    joules = energy(cost.time, cost.flops, cost.nbytes, idle_power=col(col.hw.idle), tdp=col(col.hw.tdp),
+                    **col.fitted(cells))
+    return Priced(cost, found.lo[which, device], found.hi[which, device], joules.total, found.source)
+
+
+_MEMORY = ("dram_bandwidth", "l2_bandwidth", "l2_capacity", "n_units")
+
+
+# -- one pricer per kind of op ----------------------------------------------------------------------------------------
+
+class Multiply(NamedTuple):
+    """How a product of two formats runs on one device: the fitted variant, the rate's format, extra work."""
+
+    variant: str
+    compute: str
+    dequant_ops: float
+    bytes_a: float
+    quant_kernels: float
+    quant_bytes: float
+
+
+@lru_cache(maxsize=4096)
+def multiply(a: str, w: str, native: frozenset[str]) -> Multiply:
+    """Choose the kernel for activations ``a`` times weights ``w`` on an engine whose native formats are ``native``.
+
+    Both operands low-bit and the rate exists: a low-bit product, activations quantised first. Otherwise weights are
+    unpacked to the activation's 16-bit format in registers (weight-only kernel) and bytes alone are saved.
+    """
+    fa, fw = get_format(a), get_format(w)
+    wide = 2.0 if fa.compute != "fp32" else 4.0
+    if fa.bits >= 16:
+        if fw.bits >= 16:
+            return Multiply("fp32" if fa.compute == "fp32" else "none", fa.compute, 0.0, wide, 0.0, 0.0)
+        return Multiply(_weight_only(fw), fa.compute, fw.dequant_ops, 2.0, 0.0, 0.0)
+    if fa.compute not in native:
+        # No such rate: the activation stays 16 bit, the weight is unpacked.
+        return Multiply(_weight_only(fw), "bf16", max(fw.dequant_ops, 1.0), 2.0, 0.0, 0.0)
+    unpack = 0.0 if fw.compute == fa.compute else fw.dequant_ops
+    return Multiply(_low_bit(fa, fw), fa.compute, unpack, fa.nbytes, 1.0, 2.0 + fa.nbytes)
+
+
+def _weight_only(w: Format) -> str:
+    return "int8_weight_only" if w.element_bits > 6 else "int4_weight_only"
+
+
+def _low_bit(a: Format, w: Format) -> str:
+    if a.compute == "fp8":
+        return "fp8_block128" if "block" in w.name else "fp8_dynamic"
+    return {"fp4": "nvfp4_g16", "fp6": "fp8_dynamic"}.get(a.compute, "int8_smoothquant")
+
+
+def _gemm(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
+    assert isinstance(op, Gemm)
+    col = _Columns(hw, f["m"].ndim - 2)
+    ways = [multiply(op.a, op.w, native) for native in hw.native]
+    found = fitted("gemm", gemm, tuple(w.variant for w in ways), hw.identity, framework)
+    cost = gemm(f["m"], f["n"], f["k"], f["batch"], bytes_a=col([w.bytes_a for w in ways]),
+                bytes_w=get_format(op.w).nbytes, bytes_out=get_format(op.out).nbytes,
+                peak=col(hw.rates([w.compute for w in ways])), vector_peak=col(hw.vector_rate),
+                resident=0.0 if op.static else 1.0, dequant_ops=col([w.dequant_ops for w in ways]),
+                quant_kernels=col([w.quant_kernels for w in ways]), quant_bytes=col([w.quant_bytes for w in ways]),
+                **col.common(*_MEMORY), **col.fitted(found))
+    return _priced(cost, found, [w.compute for w in ways], col)
+
+
+#: Fitted variant of the experts' grouped products for each variant of a plain product; int8 borrows fp8's kernel.
+_MOE_VARIANT = {"none": "bf16", "fp32": "bf16", "fp8_dynamic": "fp8", "int8_smoothquant": "fp8", "nvfp4_g16": "nvfp4",
+                "fp8_block128": "fp8_block128", "int8_weight_only": "w4a16", "int4_weight_only": "w4a16"}
+
+
+def _moe(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
+    assert isinstance(op, Moe)
+    col = _Columns(hw, f["tokens"].ndim - 2)
+    ways = [multiply(op.a, op.w, native) for native in hw.native]
+    found = fitted("moe", moe, tuple(_MOE_VARIANT[w.variant] for w in ways), hw.identity, framework)
+    cost = moe(*(f[k] for k in _SHAPES[Moe]), gated=op.gated, bytes_a=col([w.bytes_a for w in ways]),
+               bytes_w=get_format(op.w).nbytes, bytes_out=get_format(op.out).nbytes,
+               peak=col(hw.rates([w.compute for w in ways])), vector_peak=col(hw.vector_rate),
+               dequant_ops=col([w.dequant_ops for w in ways]), **col.common(*_MEMORY), **col.fitted(found))
+    return _priced(cost, found, [w.compute for w in ways], col)
+
+
+def _attention(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
+    assert isinstance(op, Attention)
+    col = _Columns(hw, f["batch"].ndim - 2)
+    formula = attention_decode if op.phase == "decode" else attention_prefill
+    found = fitted("attention", formula, (op.phase,) * len(hw), hw.identity, framework)
+    fmt = get_format(op.q).compute
+    cost = formula(*(f[k] for k in _SHAPES[Attention] if k != "kv_elements"), kv_elements=f["kv_elements"],
+                   bytes_q=get_format(op.q).nbytes, bytes_kv=get_format(op.kv).nbytes, causal=float(op.causal),
+                   peak=col(hw.rate_table[fmt]), vector_peak=col(hw.vector_rate), **col.common(*_MEMORY),
+                   **col.fitted(found))
+    return _priced(cost, found, [fmt] * len(hw), col)
+
+
+def _scan(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
+    assert isinstance(op, Scan)
+    col = _Columns(hw, f["batch"].ndim - 2)
+    fmt = get_format(op.act).compute
+    cost = scan(*(f[k] for k in _SHAPES[Scan]), bytes_act=get_format(op.act).nbytes, decode=float(op.phase == "decode"),
+                bytes_state=get_format(op.state).nbytes, peak=col(hw.rate_table[fmt]), vector_peak=col(hw.vector_rate),
+                **col.common("dram_bandwidth", "n_units"))
+    return _priced(cost, fitted("scan", scan, (op.phase,) * len(hw), hw.identity, framework), [fmt] * len(hw), col)
+
+
+def _elementwise(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
+    assert isinstance(op, Elementwise)
+    col = _Columns(hw, f["rows"].ndim - 2)
+    found = fitted("elementwise", elementwise, (KIND_BORROWS[op.kind],) * len(hw), hw.identity, framework)
+    cost = elementwise(*(f[k] for k in _SHAPES[Elementwise]), **col.common(*_MEMORY), **col.fitted(found))
+    return _priced(cost, found, ["fp32"] * len(hw), col)
+
+
+def _collective(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
+    assert isinstance(op, Collective)
+    col = _Columns(hw, f["nbytes"].ndim - 2)
+    variants = tuple(LINK_BORROWS.get(kind, "pcie") for kind in hw.link_class)
+    found = fitted("collective", collective, variants, hw.identity, framework)
+    cost = collective(f["nbytes"], f["n_devices"], kind=op.kind, bandwidth=col(hw.link_bandwidth),
+                      devices_per_node=col(hw.domain), internode_bandwidth=col(hw.network_bandwidth),
+                      **col.fitted(found))
+    return _priced(cost, found, ["fp32"] * len(hw), col)
+
+
+_PRICERS: dict[type[Op], Callable[[Op, dict[str, Array], Hardware, str], Priced]] = {
+    Gemm: _gemm, Moe: _moe, Attention: _attention, Scan: _scan, Elementwise: _elementwise, Collective: _collective,
+}

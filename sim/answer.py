@@ -1,0 +1,145 @@
+"""The answer to one query as plain data: figures with intervals, limits, reasons, and what they rest on.
+
+The dictionary is the JSON result (schema ``perfboard/result/1``); every key carries its unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from accel_models.bind import bind, perturb
+from accel_models.cost.terms import RESOURCES
+from sim.estimate import Estimate, Step, by_class, estimate, op_class
+from sim.query import Setting
+from workloads.formats import get_format
+from workloads.work import work
+
+SCHEMA = "perfboard/result/1"
+#: Relative step of an elasticity's finite difference.
+STEP = 0.01
+
+_SOL_BOUND = ("compute", "memory", "link")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One estimate at one design point; ``data`` is the JSON result. ``fits`` is False if memory does not suffice."""
+
+    setting: Setting
+    estimate: Estimate
+    data: dict[str, Any]
+
+    @property
+    def fits(self) -> bool:
+        return bool(self.data["memory_bytes"]["fits"])
+
+
+def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
+    """Evaluate the device and, as one more array axis, the device with each hardware parameter raised by 1 %."""
+    hardware = bind([setting.device], setting.system)
+    keys: list[str] = []
+    if elasticities:
+        hardware, keys = perturb(hardware, STEP)
+    result = estimate(setting.spec, hardware, setting.workload, setting.parallel, framework=setting.query.framework)
+    data = {
+        "schema": SCHEMA,
+        "config": _config(setting),
+        "model": _model(setting),
+        "memory_bytes": {k: _first(v) for k, v in result.memory.items()},
+        "metrics": {k: _metric(result, k) for k in result.metrics},
+        "limits": _limits(result),
+        "time_by_class_s": {name: _classes(step) for name, step in _steps(result)},
+        "elasticity": {name: _elasticity(step, keys) for name, step in _steps(result)} if keys else {},
+        "sources": {name: _sources(step) for name, step in _steps(result)},
+        "assumed": list(hardware.assumed[0]),
+        "notes": [*setting.notes, *_fallbacks(setting, result)],
+        "ops": [row for name, step in _steps(result) for row in _ops(name, step)],
+    }
+    return Answer(setting, result, data)
+
+
+def _steps(result: Estimate) -> list[tuple[str, Step]]:
+    return [("prefill", result.prefill)] + ([("decode", result.decode)] if result.decode else [])
+
+
+def _first(a: Any) -> Any:
+    """The unperturbed device at the only design point."""
+    x = np.asarray(a)
+    value = x.reshape(-1)[0]
+    return bool(value) if x.dtype == bool else float(value)
+
+
+def _metric(result: Estimate, name: str) -> dict[str, float | None]:
+    lo, hi = result.intervals.get(name, (None, None))
+    return {"value": _first(result.metrics[name]), "lo": None if lo is None else _first(lo),
+            "hi": None if hi is None else _first(hi)}
+
+
+def _limits(result: Estimate) -> dict[str, Any]:
+    out = {}
+    for name, step in _steps(result):
+        out[name] = {"sol_s": _first(step.sol), "sol_share": _first(step.sol / step.time),
+                     "sol_bound": _SOL_BOUND[int(_first(step.sol_bound))], "flops": _first(step.flops),
+                     "bytes": _first(step.nbytes), "intensity_flop_per_byte": _first(step.flops / step.nbytes)}
+    return out
+
+
+def _classes(step: Step) -> dict[str, dict[str, float]]:
+    return {c: {r: _first(t) for r, t in row.items()} for c, row in by_class(step).items()}
+
+
+def _elasticity(step: Step, keys: list[str]) -> dict[str, float]:
+    """d ln(time) / d ln(parameter): how many percent one percent more of it buys (negative: faster)."""
+    time = np.broadcast_to(step.time, np.broadcast_shapes(step.time.shape, (len(keys) + 1,) + (1,) * (step.time.ndim - 1)))
+    flat = time.reshape(len(keys) + 1, -1)[:, 0]
+    change = np.log(flat[1:] / flat[0]) / np.log1p(STEP)
+    return {k: float(v) for k, v in sorted(zip(keys, change, strict=True), key=lambda kv: kv[1])}
+
+
+def _sources(step: Step) -> dict[str, str]:
+    """Worst source of each op class: fitted < transferred < assumed."""
+    order = ("fitted", "transferred", "assumed")
+    out: dict[str, str] = {}
+    for op, p in zip(step.ops, step.priced, strict=True):
+        name = op_class(op)
+        out[name] = max(out.get(name, "fitted"), p.source[0], key=order.index)
+    return out
+
+
+def _ops(phase: str, step: Step) -> list[dict[str, Any]]:
+    rows = []
+    for op, p in zip(step.ops, step.priced, strict=True):
+        w = work(op)
+        terms = {r: _first(getattr(p.cost, r)) for r in RESOURCES}
+        time = _first(p.cost.time)
+        rows.append({
+            "name": op.name, "phase": phase, "class": op_class(op), "count": float(np.asarray(op.repeat)),
+            **{f: _first(getattr(op, f)) for f in ("m", "n", "k") if hasattr(op, f)},
+            "flops": _first(w.flops), "bytes_hbm": _first(p.cost.nbytes), "time_s": time,
+            "lo_s": time * _first(p.lo), "hi_s": time * _first(p.hi), "bound": max(terms, key=lambda r: terms[r]),
+            **{f"{r}_s": t for r, t in terms.items()}, "source": p.source[0],
+        })
+    return rows
+
+
+def _fallbacks(setting: Setting, result: Estimate) -> list[str]:
+    """Formats of the model that the device cannot multiply natively, and what happens instead."""
+    used = {get_format(f).compute for _, step in _steps(result) for op in step.ops if (f := getattr(op, "a", ""))}
+    return [reason for f in sorted(used) if (reason := setting.device.fallback(f).reason)]
+
+
+def _config(setting: Setting) -> dict[str, Any]:
+    q = setting.query
+    return {"model": setting.spec.name, "hardware": setting.device.name, "system": setting.system.name,
+            "batch": q.batch, "isl": q.isl, "osl": q.osl, "prefix": q.prefix, "quant": q.quant or "as published",
+            "tp": q.tp, "pp": q.pp, "dp": q.dp, "ep": q.ep, "utilization": q.utilization,
+            "framework": q.framework or "best known", "set": dict(q.sets)}
+
+
+def _model(setting: Setting) -> dict[str, Any]:
+    s = setting.spec
+    return {"name": s.name, "family": s.family, "n_params": s.n_params, "n_active_params": s.n_active_params,
+            "n_layers": s.n_layers, "hidden_size": s.hidden_size, "dtype": s.dtype, "kv_format": s.kv_format}

@@ -1,0 +1,288 @@
+"""``perfboard whatif``: one model on one system - how fast, how hungry, how dear, why, and what would change it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import Any
+
+import click
+
+from accel_models.quantity import format_quantity
+from sim.answer import Answer, answer
+from sim.commands.options import hardware_names, pair, query_from, query_options
+from sim.fit_memory import smallest_change
+from sim.output import as_csv, as_markdown, as_table, console, format_option, note, print_json
+from sim.query import Query, resolve
+
+DETAILS = ("summary", "memory", "ops", "energy", "source", "all")
+
+#: Figure -> (label, dimension or unit, factor for display).
+FIGURES: dict[str, tuple[str, str]] = {
+    "ttft_s": ("TTFT", "s"), "tpot_s": ("TPOT", "s"), "e2el_s": ("request latency", "s"),
+    "tokens_per_s_per_gpu": ("tokens/s/device", ""), "tokens_per_s_per_user": ("tokens/s/user", ""),
+    "j_per_output_token": ("J/token", ""), "avg_power_w": ("power per device", "W"),
+    "usd_per_m_output_tokens": ("$/M output tokens", ""),
+}
+
+
+@click.command()
+@query_options
+@click.option("--vs", "versus", multiple=True, metavar="'KEY=VALUE ...'",
+              help="Compare with the same question changed: --vs 'hw=b200_sxm quant=fp8'. Repeatable.")
+@click.option("--detail", type=click.Choice(DETAILS), default="summary", show_default=True, help="How much to show.")
+@click.option("--show-config", is_flag=True, help="Print every value with its origin, and stop.")
+@format_option
+@click.pass_context
+def whatif(ctx: click.Context, versus: tuple[str, ...], detail: str, show_config: bool, fmt: str, **values: Any) -> int:
+    """One model on one system: memory, TTFT, TPOT, throughput, energy, cost, what limits it, what would help.
+
+    \b
+    perfboard whatif -m llama-3.1-8b --hw h200_sxm --bs 64 --isl 2048 --osl 512
+    perfboard whatif -m llama-3.1-70b --hw h100_sxm,b200_sxm --tp 4 --quant fp8
+    perfboard whatif -m mixtral-8x7b-v0.1 --hw h200_sxm --vs 'memory.hbm.bandwidth=9.6TB/s' --vs quant=w4a16
+    """
+    if show_config:
+        return _show_config(ctx, fmt)
+    queries = [query_from(values, name) for name in hardware_names(values["hw"])]
+    for text in versus:
+        queries.append(queries[0].changed(dict(pair(part, "--vs") for part in shlex.split(text))))
+    answers = [answer(resolve(q)) for q in queries]
+    if fmt == "json":
+        print_json(answers[0].data if len(answers) == 1 else [a.data for a in answers])
+    elif len(answers) == 1:
+        _one(answers[0], detail, fmt)
+    else:
+        _several(answers, fmt)
+    misfits = [a for a in answers if not a.fits]
+    for a in misfits:
+        note(f"does not fit: {a.setting.device.name}: {smallest_change(a.setting)}")
+    return 1 if misfits else 0
+
+
+def _show_config(ctx: click.Context, fmt: str) -> int:
+    origin = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT": "built-in", "DEFAULT_MAP": "file"}
+    rows = []
+    for name, value in ctx.params.items():
+        source = ctx.get_parameter_source(name)
+        rows.append((name, str(value), origin.get(source.name if source else "DEFAULT", "built-in")))
+    if fmt == "json":
+        print_json({n: {"value": v, "origin": o} for n, v, o in rows})
+    else:
+        _emit(("value", "is", "origin"), rows, fmt)
+    return 0
+
+
+# -- one answer -------------------------------------------------------------------------------------------------------
+
+def _one(a: Answer, detail: str, fmt: str) -> None:
+    if fmt != "table":
+        _emit(("metric", "value", "lo", "hi"), [(k, m["value"], m["lo"], m["hi"]) for k, m in a.data["metrics"].items()], fmt)
+        return
+    out = console()
+    out.print(_headline(a), markup=False)
+    out.print(_memory_line(a), markup=False)
+    out.print(as_table(("figure", "estimate", "80 % interval", "limit (SOL)", "reached", "limited by"), _figures(a),
+                       right=("estimate", "limit (SOL)", "reached")))
+    for phase in a.data["time_by_class_s"]:
+        out.print(as_table(("op class", "time", "share", "compute", "memory", "link", "launch", "tail", "parameters"),
+                           _classes(a, phase), title=f"Where the time of {_step_name(a, phase)} goes",
+                           right=("time", "share", "compute", "memory", "link", "launch", "tail")))
+    if helped := _elasticities(a):
+        out.print(as_table(("+1 % of", *a.data["elasticity"]), helped, title="What would help (change of the step's time)",
+                           right=tuple(a.data["elasticity"])))
+    if detail in ("memory", "all"):
+        out.print(as_table(("memory", "bytes", ""), _memory_rows(a), right=("bytes",), title="Memory per device"))
+    if detail in ("ops", "all"):
+        out.print(as_table(("phase", "op", "count", "time", "bound", "source"), _ops(a), right=("count", "time"),
+                           title="Operations"))
+    if detail in ("energy", "all"):
+        out.print(as_table(("energy", "value"), _energy(a), right=("value",), title="Energy"))
+    if detail in ("source", "all"):
+        out.print(as_table(("rests on", "because"), _assumptions(a), title="Assumed or transferred"))
+    else:
+        out.print(_assumed_line(a), markup=False)
+    for text in a.data["notes"]:
+        out.print(f" note     {text}", markup=False)
+    out.print(" try      --detail ops|memory|energy|source|all · --set memory.main.bandwidth=6TB/s · --vs quant=w4a16 · "
+              "perfboard roofline", markup=False)
+
+
+def _headline(a: Answer) -> str:
+    m, q, d = a.data["model"], a.setting.query, a.setting.device
+    active = f" ({m['n_active_params'] / 1e9:.3g} B active)" if m["n_active_params"] != m["n_params"] else ""
+    fmt = q.quant or m["dtype"]
+    rate = a.estimate.hardware.rate_table[_peak_format(a)][0]
+    return (f"{m['name']} · {fmt} · {m['n_params'] / 1e9:.3g} B params{active}   on   {a.setting.system.name} · "
+            f"{a.setting.parallel.label()} · {format_quantity(float(a.estimate.hardware.dram_bandwidth[0]), 'bytes/s')} · "
+            f"{format_quantity(float(rate), 'ops/s')} {_peak_format(a)} dense · "
+            f"{a.data['memory_bytes']['capacity'] / 2**30:.1f} GiB\n"
+            f" batch {q.batch} · prompt {q.isl} · output {q.osl}" + (f" · prefix {q.prefix}" if q.prefix else "")
+            + "".join(f" · {k}={v}" for k, v in q.sets) + f"   ({d.title})")
+
+
+def _peak_format(a: Answer) -> str:
+    from workloads.formats import get_format
+    used = [op["class"] for op in a.data["ops"]]
+    gemms = [op for step in (a.estimate.prefill,) for op in step.ops if hasattr(op, "a")]
+    return get_format(gemms[0].a).compute if gemms and used else "bf16"  # type: ignore[attr-defined]
+
+
+def _memory_line(a: Answer) -> str:
+    m = a.data["memory_bytes"]
+    g = {k: f"{v / 2**30:.2f} GiB" for k, v in m.items() if k != "fits"}
+    per_token = m["kv_per_sequence"] / (a.setting.query.isl + a.setting.query.osl)
+    fits = "fits" if m["fits"] else "DOES NOT FIT"
+    return (f" memory   weights {g['weights']} · KV {g['kv']} ({per_token / 1024:.4g} KiB/token) · activations {g['activations']}"
+            f" · runtime {g['runtime']} · used {g['used']} of {m['capacity'] / 2**30:.1f}: {fits} · max concurrency "
+            f"{m['max_concurrency']:.0f}")
+
+
+def _figures(a: Answer) -> list[tuple[str, ...]]:
+    rows = []
+    for key, metric in a.data["metrics"].items():
+        if key not in FIGURES or metric["value"] is None or math.isnan(metric["value"]):
+            continue
+        label, dimension = FIGURES[key]
+        span = f"{show(metric['lo'], dimension)} .. {show(metric['hi'], dimension)}" if metric["lo"] is not None else ""
+        phase = {"ttft_s": "prefill", "tpot_s": "decode"}.get(key)
+        limit = a.data["limits"].get(phase) if phase else None
+        rows.append((label, show(metric["value"], dimension), span, show(limit["sol_s"], "s") if limit else "",
+                     f"{100 * limit['sol_share']:.0f} %" if limit else "", _why(a, phase, limit) if limit and phase else ""))
+    return rows
+
+
+def _why(a: Answer, phase: str, limit: dict[str, Any]) -> str:
+    work = (format_quantity(limit["flops"], "ops/s").replace("/s", "").replace("OP", "FLOP") if phase == "prefill"
+            else f"{limit['bytes'] / 1e9:.2f} GB per step")
+    return f"{_largest(a, phase)}   ({work}; intensity {limit['intensity_flop_per_byte']:.0f} FLOP/B)"
+
+
+def _largest(a: Answer, phase: str) -> str:
+    total: dict[str, float] = {}
+    for row in a.data["time_by_class_s"][phase].values():
+        for r, t in row.items():
+            total[r] = total.get(r, 0.0) + t
+    return max(total, key=lambda r: total[r])
+
+
+def _step_name(a: Answer, phase: str) -> str:
+    q = a.setting.query
+    return f"prefill (one prompt of {q.isl} tokens)" if phase == "prefill" else \
+        f"one decode step ({q.batch} sequences at {q.isl + q.osl // 2} tokens)"
+
+
+def _classes(a: Answer, phase: str) -> list[tuple[str, ...]]:
+    table = a.data["time_by_class_s"][phase]
+    whole = sum(sum(row.values()) for row in table.values())
+    rows = []
+    for name, row in sorted(table.items(), key=lambda kv: -sum(kv[1].values())):
+        t = sum(row.values())
+        rows.append((name, show(t, "s"), f"{100 * t / whole:.1f} %",
+                     *(f"{100 * v / whole:.1f}" if v > 0.0005 * whole else "" for v in row.values()),
+                     a.data["sources"][phase][name]))
+    return rows
+
+
+def _elasticities(a: Answer) -> list[tuple[str, ...]]:
+    table = a.data["elasticity"]
+    keys = {k for phase in table.values() for k, v in phase.items() if abs(v) >= 0.005}
+    order = sorted(keys, key=lambda k: min(phase.get(k, 0.0) for phase in table.values()))
+    return [(k, *(f"{phase.get(k, 0.0):+.2f} %" for phase in table.values())) for k in order]
+
+
+def _memory_rows(a: Answer) -> list[tuple[str, ...]]:
+    return [(k, f"{v:.0f}" if k == "max_concurrency" else f"{v:,.0f}", "" if k == "max_concurrency" else f"{v / 2**30:.2f} GiB")
+            for k, v in a.data["memory_bytes"].items() if k != "fits"]
+
+
+def _ops(a: Answer) -> list[tuple[str, ...]]:
+    rows = [(op["phase"], op["name"], f"{op['count']:g}", show(op["time_s"], "s"), op["bound"], op["source"]) for op in a.data["ops"]]
+    return rows
+
+
+def _energy(a: Answer) -> list[tuple[str, str]]:
+    names = {"j_per_output_token": "J", "avg_power_w": "W", "prefill_power_w": "W", "decode_power_w": "W"}
+    return [(k, show(a.data["metrics"][k]["value"], u)) for k, u in names.items() if k in a.data["metrics"]]
+
+
+def _assumptions(a: Answer) -> list[tuple[str, str]]:
+    rows = [(k, "no figure in the device file") for k in a.data["assumed"]]
+    rows += [(f"{c} ({phase})", f"parameters {s}") for phase, table in a.data["sources"].items()
+             for c, s in table.items() if s != "fitted"]
+    return rows
+
+
+def _assumed_line(a: Answer) -> str:
+    borrowed = sorted({f"{c} {s}" for table in a.data["sources"].values() for c, s in table.items() if s != "fitted"})
+    rests = [*a.data["assumed"], *borrowed]
+    return f" rests on assumed values: {', '.join(rests) or 'none'}"
+
+
+# -- several ----------------------------------------------------------------------------------------------------------
+
+def _several(answers: list[Answer], fmt: str) -> None:
+    names = [_short(a, answers[0]) for a in answers]
+    rows = []
+    for key, (label, dimension) in FIGURES.items():
+        values = [a.data["metrics"].get(key, {}).get("value") for a in answers]
+        if all(v is None or math.isnan(v) for v in values):
+            continue
+        base = values[0]
+        rows.append((label, *(_delta(v, base, dimension, i) for i, v in enumerate(values))))
+    memory = [a.data["memory_bytes"] for a in answers]
+    rows.append(("memory used / device", *(f"{m['used'] / 2**30:.1f} of {m['capacity'] / 2**30:.1f} GiB" for m in memory)))
+    rows.append(("fits", *("yes" if m["fits"] else "NO" for m in memory)))
+    for phase in answers[0].data["limits"]:
+        rows.append((f"{phase}: limited by", *(_largest(a, phase) if phase in a.data["limits"] else "" for a in answers)))
+        rows.append((f"{phase}: share of SOL", *(f"{100 * a.data['limits'][phase]['sol_share']:.0f} %"
+                                                 if phase in a.data["limits"] else "" for a in answers)))
+        rows.append((f"{phase}: what moved", *(_moved(a, answers[0], phase) for a in answers)))
+    _emit(("", *names), rows, fmt)
+
+
+def _short(a: Answer, base: Answer) -> str:
+    q, b = a.setting.query, base.setting.query
+    parts = [a.setting.system.name]
+    parts += [f"{f}={getattr(q, f)}" for f in Query.__dataclass_fields__
+              if f not in ("hw", "sets") and a is not base and getattr(q, f) != getattr(b, f)]
+    parts += [f"{k}={v}" for k, v in q.sets if (k, v) not in b.sets]
+    return " ".join(parts)
+
+
+def _delta(value: float | None, base: float | None, dimension: str, i: int) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    text = show(value, dimension)
+    return text if i == 0 or not base or math.isnan(base) else f"{text} ({100 * (value / base - 1):+.0f} %)"
+
+
+def _moved(a: Answer, base: Answer, phase: str) -> str:
+    """The two op classes whose time changed most, in percent of the base's step."""
+    if a is base or phase not in a.data["time_by_class_s"]:
+        return ""
+    new, old = ({c: sum(r.values()) for c, r in x.data["time_by_class_s"][phase].items()} for x in (a, base))
+    whole = sum(old.values())
+    change = {c: (new.get(c, 0.0) - old.get(c, 0.0)) / whole for c in {*new, *old}}
+    top = sorted(change, key=lambda c: -abs(change[c]))[:2]
+    return ", ".join(f"{c} {100 * change[c]:+.0f} %" for c in top if abs(change[c]) >= 0.005) or "nothing"
+
+
+def _emit(columns: tuple[str, ...], rows: list[Any], fmt: str) -> None:
+    if fmt == "csv":
+        click.echo(as_csv(columns, rows), nl=False)
+    elif fmt == "md":
+        click.echo(as_markdown(columns, rows))
+    else:
+        console().print(as_table(columns, rows))
+
+
+def show(value: float | None, dimension: str) -> str:
+    """A figure with its unit, three digits."""
+    if value is None or math.isnan(value):
+        return "-"
+    if dimension == "s":
+        scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if value >= s), (1e-9, "ns"))
+        return f"{value / scale:.3g} {unit}"
+    text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{text} {dimension}".strip()

@@ -1,0 +1,242 @@
+"""The closed-form answer for a grid of design points: devices x batch sizes x lengths, in a few array calls.
+
+Axes: devices first, then the axes of the workload's arrays as they broadcast. Every figure keeps only the axes it
+depends on. The time of a step is the sum of its ops, one after another, as eager and graph-captured inference run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accel_models.bind import Hardware
+from accel_models.cost.terms import RESOURCES, attribute
+from accel_models.price import Priced, price
+from workloads import graph
+from workloads.placement import activation_bytes, kv_bytes, weight_bytes
+from workloads.formats import get_format
+from workloads.model_spec import ModelSpec
+from workloads.ops import Collective, Gemm, Moe, Op
+from workloads.parallel import Parallel
+from workloads.work import work
+
+Array = NDArray[np.float64]
+
+#: z of a two-sided 80 % interval of a normal distribution.
+Z80 = 1.2815515655446004
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is served: ``batch`` sequences in flight per replica, prompt and output lengths, cached prefix.
+
+    Arrays broadcast against each other. ``utilization`` is the share of memory that weights and cache may take.
+    """
+
+    batch: ArrayLike = 1
+    isl: ArrayLike = 1024
+    osl: ArrayLike = 128
+    prefix: ArrayLike = 0
+    utilization: float = 0.9
+
+    def check(self, spec: ModelSpec) -> None:
+        """Raise ``ValueError`` naming the field, its value and the rule."""
+        for name in ("batch", "isl", "osl"):
+            value = np.asarray(getattr(self, name), dtype=np.float64)
+            if not np.all(np.isfinite(value)) or np.any(value < 1) or np.any(value % 1):
+                raise ValueError(f"{name}: must be a whole number of at least 1, got {_first_bad(value)}")
+        prefix, isl = np.asarray(self.prefix, dtype=np.float64), np.asarray(self.isl, dtype=np.float64)
+        if np.any(prefix < 0) or np.any(prefix >= isl):
+            raise ValueError(f"prefix: must be at least 0 and below isl, got {prefix.max():g} with isl {isl.min():g}")
+        if not 0 < self.utilization <= 1:
+            raise ValueError(f"gpu-memory-utilization: must be in (0, 1], got {self.utilization:g}")
+        longest = float(np.max(isl + np.asarray(self.osl, dtype=np.float64)))
+        if spec.max_context and longest > spec.max_context:
+            raise ValueError(f"isl + osl: {longest:g} tokens exceed the {spec.max_context} that {spec.name} allows "
+                             f"(max_position_embeddings)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, priced. ``time`` [s] and its 80 % interval; ``sol`` the physical limit [s] and what sets it."""
+
+    ops: tuple[Op, ...]
+    priced: tuple[Priced, ...]
+    time: Array
+    lo: Array
+    hi: Array
+    sol: Array
+    sol_bound: Array                  # 0 compute, 1 memory, 2 link
+    flops: Array
+    nbytes: Array                     # compulsory: weights and cache
+    energy: Array                     # [J] of one device, idle power included
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The whole answer; see ``METRICS`` for the figures and their units."""
+
+    spec: ModelSpec
+    hardware: Hardware
+    workload: Workload
+    parallel: Parallel
+    prefill: Step
+    decode: Step | None               # None for an encoder
+    memory: dict[str, Array]
+    metrics: dict[str, Array]
+    intervals: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+
+
+def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: Parallel | None = None, *,
+             framework: str = "") -> Estimate:
+    """Price prefill and decode on every device and design point and derive all figures.
+
+    TTFT is one prompt alone; TPOT one decode step at ``batch`` with the mean context (isl + osl / 2). Tokens/s is the
+    steady state in which each request's prefill interrupts the decoding of the others.
+    Raises ``ValueError`` for a split or a workload that the model does not allow.
+    """
+    split = parallel or Parallel()
+    workload.check(spec)
+    isl, osl, batch = (np.asarray(x, dtype=np.float64) for x in (workload.isl, workload.osl, workload.batch))
+    first = graph.build(spec, [graph.prefill(1.0 if spec.causal else batch, isl, workload.prefix)], split).ops
+    # With pipeline stages the batch goes through in pp micro-batches, all stages busy.
+    micro = np.maximum(batch / split.pp, 1.0)
+    later = graph.build(spec, [graph.decode(micro, isl + osl / 2)], split).ops if spec.causal else ()
+    n_axes = np.broadcast(batch, isl, osl, np.asarray(workload.prefix)).ndim
+    priced = price([*first, *later], hardware, framework=framework)
+    prefill = _step(first, priced[:len(first)], hardware, n_axes)
+    decode = _step(later, priced[len(first):], hardware, n_axes) if later else None
+    held = memory(spec, hardware, workload, split, n_axes)
+    metrics, intervals = _metrics(hardware.column("rental", n_axes), workload, split, prefill, decode)
+    return Estimate(spec, hardware, workload, split, prefill, decode, held, metrics, intervals)
+
+
+def _step(ops: Sequence[Op], priced: Sequence[Priced], hw: Hardware, n_axes: int) -> Step:
+    time = sum((p.cost.time * op.repeat for op, p in zip(ops, priced, strict=True)), np.zeros(()))
+    lo, hi = _compose(ops, priced, time)
+    sol, bound, flops, nbytes = _limit(ops, hw, n_axes)
+    joules = sum((p.energy * op.repeat for op, p in zip(ops, priced, strict=True)), np.zeros(()))
+    return Step(tuple(ops), tuple(priced), time, lo, hi, sol, bound, flops, nbytes, joules)
+
+
+def _compose(ops: Sequence[Op], priced: Sequence[Priced], time: Array) -> tuple[Array, Array]:
+    """Interval of a sum: errors of one op class move together, those of different classes independently.
+
+    Each op's interval becomes a median shift and a log standard deviation; class by class the absolute deviations
+    add up, over the classes their squares do.
+    """
+    spread: dict[str, Array] = {}
+    shift: Array = np.zeros(())
+    for op, p in zip(ops, priced, strict=True):
+        t = p.cost.time * op.repeat
+        sigma = (np.log(p.hi) - np.log(p.lo)) / (2 * Z80)
+        shift = shift + t * (np.sqrt(p.hi * p.lo) - 1)
+        key = type(op).__name__
+        spread[key] = spread.get(key, np.zeros(())) + t * sigma
+    safe = np.maximum(time, 1e-30)
+    total = np.sqrt(sum((s**2 for s in spread.values()), np.zeros(()))) / safe
+    middle = np.maximum(1 + shift / safe, 0.1)
+    return time * middle * np.exp(-Z80 * total), time * middle * np.exp(Z80 * total)
+
+
+def _limit(ops: Sequence[Op], hw: Hardware, n_axes: int) -> tuple[Array, Array, Array, Array]:
+    """Speed of light: each resource at its peak, perfectly overlapped, weights and cache moved exactly once."""
+    compute: Array = np.zeros(())
+    moved: Array = np.zeros(())
+    sent: Array = np.zeros(())
+    flops: Array = np.zeros(())
+    for op in ops:
+        w = work(op)
+        moved = moved + op.repeat * (w.weight_bytes + w.cache_bytes)
+        sent = sent + op.repeat * w.link_bytes
+        if matrix := _matrix_format(op):
+            flops = flops + op.repeat * w.flops
+            rate = hw.rate_table[get_format(matrix).compute].reshape((-1,) + (1,) * n_axes)
+            compute = compute + op.repeat * w.flops / rate
+    times = np.stack(np.broadcast_arrays(compute, moved / hw.column("dram_bandwidth", n_axes),
+                                         sent / hw.column("link_bandwidth", n_axes)))
+    return times.max(axis=0), times.argmax(axis=0), flops, moved
+
+
+def _matrix_format(op: Op) -> str:
+    """Format in which a matrix op multiplies; empty for the others."""
+    if isinstance(op, Gemm | Moe):
+        return op.a
+    return getattr(op, "q", "") or getattr(op, "act", "")
+
+
+def memory(spec: ModelSpec, hw: Hardware, workload: Workload, split: Parallel, n_axes: int) -> dict[str, Array]:
+    """Bytes per device by kind, the budget they must fit in, and how many sequences would."""
+    length = np.asarray(workload.isl, dtype=np.float64) + np.asarray(workload.osl, dtype=np.float64)
+    weights = np.asarray(sum(weight_bytes(spec, split).values()))
+    per_sequence = kv_bytes(spec, length, 1.0, split)
+    kv = per_sequence * np.asarray(workload.batch, dtype=np.float64)
+    step_tokens = np.maximum(np.asarray(workload.isl, dtype=np.float64), np.asarray(workload.batch, dtype=np.float64))
+    activations = activation_bytes(spec, np.minimum(step_tokens, 8192.0), split)
+    runtime, capacity = hw.column("runtime_bytes", n_axes), hw.column("dram_capacity", n_axes)
+    # Weights and cache may take the stated share, and never what activations and the runtime need.
+    budget = np.minimum(capacity * workload.utilization, capacity - activations - runtime)
+    room = np.floor(np.maximum(budget - weights, 0.0) / np.maximum(per_sequence, 1.0))
+    return {
+        "weights": weights, "kv": kv, "activations": activations, "runtime": runtime, "capacity": capacity,
+        "budget": budget, "used": weights + kv + activations + runtime, "max_concurrency": room,
+        "kv_per_sequence": per_sequence, "fits": weights + kv <= budget,
+    }
+
+
+def _metrics(rental: Array, workload: Workload, split: Parallel, prefill: Step,
+             decode: Step | None) -> tuple[dict[str, Array], dict[str, tuple[Array, Array]]]:
+    batch, osl, isl = (np.asarray(x, dtype=np.float64) for x in (workload.batch, workload.osl, workload.isl))
+
+    def derive(ttft: Array, tpot: Array) -> dict[str, Array]:
+        busy = ttft / split.pp if decode is None else batch * ttft / split.pp + (osl - 1) * tpot
+        out = {"ttft_s": ttft, "tokens_per_s_per_gpu": batch * osl / busy / (split.tp * split.pp)}
+        if decode is None:
+            out["tokens_per_s_per_gpu"] = batch * isl / busy / (split.tp * split.pp)
+        else:
+            out |= {"tpot_s": tpot, "e2el_s": ttft + (osl - 1) * tpot, "tokens_per_s_per_user": 1 / tpot}
+        out["usd_per_m_output_tokens"] = rental / 3600 / out["tokens_per_s_per_gpu"] * 1e6
+        return out
+
+    step = decode or prefill
+    metrics = derive(prefill.time, step.time)
+    low, high = derive(prefill.lo, step.lo), derive(prefill.hi, step.hi)
+    intervals = {k: (np.minimum(low[k], high[k]), np.maximum(low[k], high[k])) for k in metrics}
+    # One request's share: its prefill, and its part of each decode step; all ranks of the replica draw power.
+    prompts = batch if decode is not None else np.ones(())          # an encoder takes the batch in one pass
+    prompt, rest = prompts * prefill.energy / split.pp, 0.0 * prefill.energy
+    busy = prompts * prefill.time / split.pp
+    if decode is not None:
+        rest = (osl - 1) * decode.energy
+        busy = busy + (osl - 1) * decode.time
+        metrics["prefill_power_w"] = prefill.energy / prefill.time
+        metrics["decode_power_w"] = decode.energy / decode.time
+    ranks = split.tp * split.pp
+    metrics["avg_power_w"] = (prompt + rest) / busy
+    metrics["j_per_output_token"] = (prompt + rest) * ranks / (batch * (osl if decode else isl))
+    return metrics, intervals
+
+
+def by_class(step: Step) -> dict[str, dict[str, Array]]:
+    """Exclusive time of a step by op class and by limiting resource [s]: ``{class: {resource: time}}``."""
+    out: dict[str, dict[str, Array]] = {}
+    for op, p in zip(step.ops, step.priced, strict=True):
+        row = out.setdefault(op_class(op), {r: np.zeros(()) for r in RESOURCES})
+        for r, t in attribute(p.cost).items():
+            row[r] = row[r] + t * op.repeat
+    return out
+
+
+def op_class(op: Op) -> str:
+    """Class under which people see an op: its kind, or the kind of its kernel."""
+    kind = getattr(op, "kind", "")
+    return kind if isinstance(op, Collective) else type(op).__name__.lower()
+
+
+def _first_bad(value: Array) -> str:
+    flat = np.ravel(value)
+    bad = flat[~np.isfinite(flat) | (flat < 1) | (flat % 1 != 0)]
+    return f"{bad[0]:g}" if len(bad) else "nothing"

@@ -120,7 +120,7 @@ def test_composition_laws(width: int, group: int, zero: bool, m: int, n: int, sh
 @pytest.mark.parametrize("bad", ["int44", "q4_9", "int4_g0", "int4+3:2", "int4+zap", "mxfp4_g32", "vq40x8", "",
                                  "int4_g8+2:4+1:4"])
 def test_bad_names_say_so_in_one_line(bad: str) -> None:
-    with pytest.raises(ValueError, match="found|format") as e:
+    with pytest.raises(ValueError, match=r"found|format") as e:
         get_format(bad)
     assert "\n" not in str(e.value)
     assert "did you mean" in str(e.value)

@@ -30,6 +30,9 @@ _KV = {"": "", "NONE": "", "AUTO": "", "FP8": "fp8_e4m3", "FP8_E4M3": "fp8_e4m3"
 _FMT = {"e4m3": "fp8_e4m3", "float8_e4m3fn": "fp8_e4m3", "float8_e4m3": "fp8_e4m3", "e5m2": "fp8_e5m2",
         "float8_e5m2": "fp8_e5m2"}
 
+_EXPERTS = {"fp4": Pair(weight="mxfp4", act="fp8_g128"), "fp8": Pair(weight="fp8_block128", act="fp8_g128"),
+            "bfloat16": Pair(weight="bf16", act="bf16")}
+
 
 def _pick(table: Mapping[str, Any], key: str, *, where: str, field: str) -> Any:
     if key in table:
@@ -226,12 +229,13 @@ def _check(scheme: QuantScheme, where: str) -> QuantScheme:
     return scheme
 
 
-def scheme_from_config(quantization_config: Raw | None, hf_quant: Raw | None = None, *,
-                       where: str) -> QuantScheme | None:
+def scheme_from_config(quantization_config: Raw | None, hf_quant: Raw | None = None, *, where: str,
+                       expert_dtype: str | None = None) -> QuantScheme | None:
     """The scheme a checkpoint states, or None for an unquantised one. ``where`` opens every error line.
 
     ``quantization_config`` wins over the separate file, which may be whole or its ``quantization`` part alone and
-    adds the cache format and excluded modules that the config leaves out.
+    adds the cache format and excluded modules that the config leaves out. ``expert_dtype`` is that key of the
+    config.json (DeepSeek-V4): experts stored apart from the rest.
     """
     extra = None
     if hf_quant is not None:
@@ -242,6 +246,10 @@ def scheme_from_config(quantization_config: Raw | None, hf_quant: Raw | None = N
     q = _dict(quantization_config, where, "quantization_config")
     place = f"{where}: quantization_config"
     scheme = _pick(_READERS, _method(q, place), where=place, field="quant_method")(q, place)
+    if expert_dtype:
+        scheme = scheme.model_copy(update={"moe": _pick(_EXPERTS, expert_dtype, where=where, field="expert_dtype"),
+                                           "notes": (*scheme.notes, "expert_dtype fp4 read as mxfp4: assumed")
+                                           if expert_dtype == "fp4" else scheme.notes})
     if extra and not scheme.kv:
         scheme = scheme.model_copy(update={"kv": extra.kv})
     if extra and not scheme.ignore and not scheme.overrides:

@@ -23,8 +23,20 @@ SPLIT = np.concatenate([PIECES, PIECES])
 MATRIX = np.repeat([True, False], len(PIECES))
 #: Rows of a matrix instruction, most query rows of a decode tile, shortest piece of the KV cache a split leaves.
 MMA_ROWS, MAX_ROWS, MIN_PIECE = 16.0, 64.0, 64.0
+#: Tiles of the vector path resident per processor, over those of the matrix path (they hold far less on chip).
+VECTOR_SLOTS = 4.0
 #: Elements times candidates evaluated at once; keeps temporaries in cache.
 CHUNK = 4096
+
+
+def variant(phase: str, q: str, kv: str) -> str:
+    """Name of the fitted variant for a phase ("prefill", "decode") and the formats of Q and of the cache."""
+    def narrow(fmt: str) -> bool:
+        return fmt.startswith(("fp8", "mxfp8", "int8"))
+
+    if phase == "prefill" and narrow(q):
+        return "prefill_fp8"
+    return f"{phase}_fp8kv" if narrow(kv) else phase
 
 
 def attention_prefill(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_heads: ArrayLike, n_kv_heads: ArrayLike,
@@ -36,7 +48,8 @@ def attention_prefill(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_h
                       efficiency: ArrayLike = 0.8, tile_loss: ArrayLike = 16.0, softmax_ops: ArrayLike = 20.0,
                       overlap: ArrayLike = 0.7, fill: ArrayLike = 128.0, tail_share: ArrayLike = 0.7,
                       dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.7, append: ArrayLike = 1.0,
-                      window_skip: ArrayLike = 1.0, sharpness: ArrayLike = 2.0, overhead: ArrayLike = 8e-6) -> Cost:
+                      packs: ArrayLike = 1.0, window_packs: ArrayLike = 1.0, window_skip: ArrayLike = 1.0,
+                      sharpness: ArrayLike = 2.0, overhead: ArrayLike = 8e-6) -> Cost:
     """Time of one fused attention over many new tokens per sequence, earlier context included.
 
     Parameters
@@ -60,8 +73,8 @@ def attention_prefill(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_h
     return _in_chunks(_prefill, len(TILE_Q), as_floats(
         batch, q_len, kv_len, n_heads, n_kv_heads, head_dim, v_head_dim, window, kv, bytes_q, bytes_kv, causal, appends,
         peak, vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, tile_loss,
-        softmax_ops, overlap, fill, tail_share, dram_efficiency, l2_efficiency, append, window_skip, sharpness,
-        overhead))
+        softmax_ops, overlap, fill, tail_share, dram_efficiency, l2_efficiency, append, packs, window_packs,
+        window_skip, sharpness, overhead))
 
 
 def attention_decode(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_heads: ArrayLike, n_kv_heads: ArrayLike,
@@ -73,7 +86,8 @@ def attention_decode(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_he
                      vector_efficiency: ArrayLike = 0.3, pack_limit: ArrayLike = np.inf, pad_rows: ArrayLike = 32.0,
                      start: ArrayLike = 1e-6, slots: ArrayLike = 2.0, flight: ArrayLike = 0.5,
                      dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.5,
-                     resident_share: ArrayLike = 0.7, tail_share: ArrayLike = 0.5, window_skip: ArrayLike = 1.0,
+                     resident_share: ArrayLike = 0.7, tail_share: ArrayLike = 0.5, max_split: ArrayLike = np.inf,
+                     window_packs: ArrayLike = 1.0, window_skip: ArrayLike = 1.0,
                      sharpness: ArrayLike = 3.0, split_cost: ArrayLike = 2e-6, overhead: ArrayLike = 6e-6) -> Cost:
     """Time of one fused attention of one or a few new tokens per sequence against its cache.
 
@@ -85,7 +99,7 @@ def attention_decode(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_he
         batch, q_len, kv_len, n_heads, n_kv_heads, head_dim, v_head_dim, window, kv, bytes_q, bytes_kv, causal, peak,
         vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, vector_efficiency,
         pack_limit, pad_rows, start, slots, flight, dram_efficiency, l2_efficiency, resident_share, tail_share,
-        window_skip, sharpness, split_cost, overhead))
+        max_split, window_packs, window_skip, sharpness, split_cost, overhead))
 
 
 def _elements(kv_elements: ArrayLike | None, n_kv_heads: ArrayLike, head_dim: ArrayLike,
@@ -123,15 +137,16 @@ def _prefill(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d
              elements: Array, bytes_q: Array, bytes_kv: Array, causal: Array, appends: Array, peak: Array,
              vector_peak: Array, n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, warm: Array,
              launch: Array, efficiency: Array, tile_loss: Array, softmax_ops: Array, overlap: Array, fill: Array,
-             tail_share: Array, dram_eff: Array, l2_eff: Array, append: Array, window_skip: Array, sharpness: Array,
-             overhead: Array) -> Cost:
+             tail_share: Array, dram_eff: Array, l2_eff: Array, append: Array, packs: Array, window_packs: Array,
+             window_skip: Array, sharpness: Array, overhead: Array) -> Cost:
     """All arguments end in an axis of length 1 on which the tile heights lie."""
     some = (batch > 0) & (q > 0) & (kv > 0) & (heads > 0)
     limit = np.where(window > 0, np.minimum(window, kv), kv)
     past = np.maximum(kv - q, 0.0)
     pairs = q * (causal * _seen(past + 1.0, kv, limit) + (1.0 - causal) * limit)
     # A single new token leaves a tile nearly empty; there the heads of one KV head share it, as in decode.
-    pack = np.where(q <= 1.0, heads / np.maximum(kv_heads, 1.0), 1.0)
+    shared = packs * np.where(window > 0, window_packs, 1.0)
+    pack = np.where(q <= 1.0, np.power(heads / np.maximum(kv_heads, 1.0), shared), 1.0)
     rows = np.minimum(TILE_Q, np.maximum(q, 1.0))
     walked = window_skip * np.minimum(limit + rows - 1.0, kv) + (1.0 - window_skip) * kv
     length = causal * _seen(past + rows, kv, walked) + (1.0 - causal) * walked
@@ -160,29 +175,32 @@ def _decode(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d:
             elements: Array, bytes_q: Array, bytes_kv: Array, causal: Array, peak: Array, vector_peak: Array,
             n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, warm: Array, launch: Array, efficiency: Array,
             vector_efficiency: Array, pack_limit: Array, pad_rows: Array, start: Array, slots: Array, flight: Array,
-            dram_eff: Array, l2_eff: Array, resident_share: Array, tail_share: Array, window_skip: Array,
-            sharpness: Array, split_cost: Array, overhead: Array) -> Cost:
+            dram_eff: Array, l2_eff: Array, resident_share: Array, tail_share: Array, max_split: Array,
+            window_packs: Array, window_skip: Array, sharpness: Array, split_cost: Array, overhead: Array) -> Cost:
     """All arguments end in an axis of length 1 on which the (path, split) pairs lie."""
     some = (batch > 0) & (q > 0) & (kv > 0) & (heads > 0)
     seen = np.where(window > 0, np.minimum(kv, window + q - 1.0), kv)
     span = window_skip * seen + (1.0 - window_skip) * kv
     group = q * heads / np.maximum(kv_heads, 1.0)
-    tall = np.ceil(group / MAX_ROWS)
-    blocks = batch * np.where(MATRIX, kv_heads * tall, heads * q)
-    tiles = np.maximum(blocks * np.minimum(SPLIT, np.ceil(span / MIN_PIECE)), 1.0)
+    # Some kernels give up packing under a window (FlashAttention-2's "ngroups swapped"): a tile per query head.
+    packed = np.power(group, np.where(window > 0, window_packs, 1.0))
+    tall = np.ceil(packed / MAX_ROWS)
+    blocks = batch * np.where(MATRIX, kv_heads * tall * group / np.maximum(packed, 1e-9), heads * q)
+    tiles = np.maximum(blocks * np.minimum(np.minimum(SPLIT, max_split), np.ceil(span / MIN_PIECE)), 1.0)
     split = tiles / np.maximum(blocks, 1.0)
-    full = tiles / (n_units * slots)
+    resident_tiles = n_units * slots * np.where(MATRIX, 1.0, VECTOR_SLOTS)
+    full = tiles / resident_tiles
     waves = np.maximum(full + tail_share * (np.ceil(full) - full), 1.0)
-    rows = np.maximum(np.ceil(group / tall / MMA_ROWS) * MMA_ROWS, pad_rows)
+    rows = np.maximum(np.ceil(packed / tall / MMA_ROWS) * MMA_ROWS, pad_rows)
     per_key = 2.0 * (d + dv) * np.where(MATRIX, rows / (peak * efficiency), 1.0 / (vector_peak * vector_efficiency))
-    compute = waves * (span / split * per_key * n_units * slots + start)
+    compute = waves * (span / split * per_key * resident_tiles + start)
     dram_rate = dram_bw * dram_eff
     l2_rate = np.maximum(l2_bw * l2_eff, dram_rate)
     qo = batch * q * heads * (d + dv) * bytes_q
     cache = batch * span * elements * bytes_kv
     resident = warm / (1.0 + (cache / np.maximum(l2_cap * resident_share, 1.0)) ** 4)
     stream = (qo + cache) * ((1.0 - resident) / dram_rate + resident / l2_rate)
-    reread = cache * np.where(MATRIX, tall, group) / l2_rate
+    reread = cache * np.where(MATRIX, tall * group / np.maximum(packed, 1e-9), group) / l2_rate
     memory = np.maximum(stream, reread) * (1.0 + flight * n_units / tiles)
     partial = np.where(split > 1.0, split_cost + batch * q * heads * (split + 1.0) * dv * 4.0 / l2_rate, 0.0)
     busy = smooth_max(compute, memory, sharpness) + partial + np.where(MATRIX & (group > pack_limit), 1e3, 0.0)

@@ -9,7 +9,10 @@ from workloads.quant_config import scheme_from_config
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [128, 128]}
 
 
-def group(weights: dict[str, Any] | None, acts: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+Raw = dict[str, Any]
+
+
+def group(weights: Raw | None, acts: Raw | None = None, **more: Any) -> Raw:
     return {"config_groups": {"group_0": {"weights": weights, "input_activations": acts, "targets": ["Linear"]}}, **more}
 
 
@@ -29,7 +32,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (CT | group(INT4 | {"group_size": 128}, format="marlin-24"), "int4_g128+2:4", ""),
     (CT | group({"num_bits": 4, "type": "float", "group_size": 32}, format="mxfp4-pack-quantized"), "mxfp4", ""),
     (CT | group(NV, NV, format="nvfp4-pack-quantized"), "nvfp4", "nvfp4"),
-    (CT | group({"num_bits": 8, "type": "int"}, {"num_bits": 8, "type": "int"}, format="int-quantized"), "int8", "int8"),
+    (CT | group({"num_bits": 8, "type": "int"}, {"num_bits": 8, "type": "int"}), "int8", "int8"),
     (CT | group({"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [128, 128]},
                 {"num_bits": 8, "type": "float", "group_size": 128}), "fp8_block128", "fp8_g128"),
     ({"quant_method": "mxfp4"}, "mxfp4", ""),
@@ -67,8 +70,8 @@ def test_separate_file_alone_and_beside() -> None:
 
 def test_mixed_precision_and_fp8_beneath() -> None:
     layers = {"a.q_proj": {"quant_algo": "FP8"}, "a.up_proj": {"quant_algo": "W4A16_NVFP4", "group_size": 16}}
-    mixed = scheme_from_config({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers},
-                               where="m")
+    raw = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    mixed = scheme_from_config(raw, where="m")
     assert mixed
     assert mixed.default.weight == ""
     assert [o.pair.weight for o in mixed.overrides] == ["fp8_e4m3", "nvfp4"]
@@ -99,7 +102,7 @@ def test_kv_spellings(kv: object) -> None:
     ({"quant_method": "fp8", "modules_to_not_convert": "lm_head"}, "list of module names"),
 ])
 def test_bad_configs_say_where_in_one_line(raw: dict[str, Any], hint: str) -> None:
-    with pytest.raises(ValueError, match="^my-model") as e:
+    with pytest.raises(ValueError, match=r"^my-model") as e:
         scheme_from_config(raw, where="my-model")
     assert hint in str(e.value)
     assert "\n" not in str(e.value)

@@ -13,7 +13,8 @@ Raw = dict[str, Any]
 
 
 def group(weights: Raw | None, acts: Raw | None = None, **more: Any) -> Raw:
-    return {"config_groups": {"group_0": {"weights": weights, "input_activations": acts, "targets": ["Linear"]}}, **more}
+    groups = {"group_0": {"weights": weights, "input_activations": acts, "targets": ["Linear"]}}
+    return {"config_groups": groups, **more}
 
 
 NV = {"num_bits": 4, "type": "float", "group_size": 16, "dynamic": False}

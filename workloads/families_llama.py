@@ -33,6 +33,7 @@ class Trait:
     shared: str = "mlp.shared_expert"
 
 
+SLIDING = ("mistral", "ministral3", "mixtral", "phi3")     # families where a stated window holds for every layer
 QKV = ("qkv_proj", "qkv_proj", "qkv_proj", "o_proj")
 GATE_UP = ("gate_up_proj", "gate_up_proj", "down_proj")
 TRAITS: dict[str, Trait] = {
@@ -100,6 +101,11 @@ def windows(r: Reading, n_layers: int) -> list[int]:
             return [0] * n_layers
         first = f.count("max_window_layers", default=n_layers)
         return [size if i >= first else 0 for i in range(n_layers)]
+    if r.family == "gpt_oss":                     # every other layer slides, the first one does
+        return [size * (1 - i % 2) for i in range(n_layers)]
+    if size and r.family not in SLIDING:
+        r.notes.append(f"sliding_window = {size} ignored: {r.family} attends to every position")
+        return [0] * n_layers
     return [size] * n_layers
 
 

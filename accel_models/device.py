@@ -35,7 +35,8 @@ class Quantity(Strict):
     note: str = ""
 
     def __str__(self) -> str:
-        return echo(self.value, self.dimension)
+        text = echo(self.value, self.dimension)
+        return text.replace("OP/s", "FLOP/s") if "FLOP" in self.text.upper() else text
 
 
 def _quantity(raw: Any, dimension: str) -> Any:
@@ -144,6 +145,17 @@ _ALIASES = {"hw.mem_bw": "main.bandwidth", "hw.memory_bandwidth": "main.bandwidt
             "hw.tdp": "power.tdp", "hw.launch": "overhead.launch", "hw.price": "price.rental"}
 
 
+#: Numbers that a table of each section may hold, with their dimension.
+_NUMBERS: dict[str, dict[str, str]] = {
+    "engine": {"units": "count", "clock": "Hz", "energy_per_op": "J/op"} | {f"rate.{f}": "ops/s" for f in FORMATS},
+    "memory": {"capacity": "bytes", "bandwidth": "bytes/s", "write_bandwidth": "bytes/s", "latency": "s",
+               "energy_per_byte": "J/B", "block": "bytes"},
+    "link": {"bandwidth": "bytes/s", "latency": "s", "peers": "count"},
+    "power": {"tdp": "W", "idle": "W"}, "price": {"list": "USD", "rental": "USD/h"}, "area": {"die": "m2"},
+    "overhead": {"launch": "s", "graph_launch": "s"},
+}
+
+
 class Device(Strict):
     """One chip or card. ``main_memory`` names the memory that holds weights and KV cache."""
 
@@ -189,9 +201,20 @@ class Device(Strict):
     def assumed(self) -> list[str]:
         return [key for key, q in _walk(self, "") if q.kind == "assumed"]
 
+    def settable(self) -> dict[str, str]:
+        """Every dotted key that may hold a number here, given in the file or not, with its dimension."""
+        keys = {key: q.dimension for key, q in _walk(self, "")}
+        for section, names in (("engine", self.engine), ("memory", self.memory), ("link", self.link)):
+            fields = _NUMBERS[section]
+            keys |= {f"{section}.{name}.{f}": dim for name in names for f, dim in fields.items()
+                     if f"{section}.{name}.{f}" not in keys}
+        for section in ("power", "price", "area", "overhead"):
+            keys |= {f"{section}.{f}": dim for f, dim in _NUMBERS[section].items()}
+        return keys
+
     def key(self, path: str) -> str:
         """The dotted key that ``path`` means (``hw.mem_bw``, ``hardware.power.tdp``, ``memory.main.capacity``)."""
-        known = self.quantities()
+        known = self.settable()
         short = _ALIASES.get(path, path)
         for prefix in ("hardware.", "hw.", "device."):
             short = short.removeprefix(prefix)
@@ -203,16 +226,21 @@ class Device(Strict):
         raise ValueError(f"{self.name}: no parameter {path!r}; nearest: {', '.join(near)}")
 
     def get(self, path: str) -> float:
-        """SI value of a parameter."""
-        return self.quantities()[self.key(path)].value
+        """SI value of a parameter. Raises ``ValueError`` for one that does not exist or was not given."""
+        key = self.key(path)
+        found = self.quantities().get(key)
+        if found is None:
+            raise ValueError(f"{self.name}: {key}: not given in the device file; set it, e.g. --set {key}=...")
+        return found.value
 
     def with_value(self, path: str, value: str | float, *, note: str = "set by the user") -> Device:
         """A copy with one parameter replaced, marked as assumed. The name stays: results quote the change."""
         key = self.key(path)
-        old = self.quantities()[key]
-        parsed, said = parse_noted(value, old.dimension, where=f"{self.name}: {key}")
-        new = Quantity(value=parsed, text=str(value), dimension=old.dimension, kind="assumed", source="set by hand",
-                       note="; ".join(t for t in (note, said, f"was {old}") if t))
+        old, dimension = self.quantities().get(key), self.settable()[key]
+        parsed, said = parse_noted(value, dimension, where=f"{self.name}: {key}")
+        was = f"was {old}" if old else "was not given"
+        new = Quantity(value=parsed, text=str(value), dimension=dimension, kind="assumed", source="set by hand",
+                       note="; ".join(t for t in (note, said, was) if t))
         changed: Device = _replace(self, key.split("."), new)
         return changed
 
@@ -234,7 +262,8 @@ class Device(Strict):
         rates = self.rates()
         used = next((f for f in (fmt, *_WIDER[fmt]) if f in rates), None)
         if used is None:
-            raise ValueError(f"{self.name}: no engine rate for {fmt} or anything wider; has {', '.join(rates) or 'none'}")
+            has = ", ".join(rates) or "none"
+            raise ValueError(f"{self.name}: no engine rate for {fmt} or anything wider; it has {has}")
         reason = "" if used == fmt else f"{self.name} has no {fmt} rate: operands are converted to {used}"
         # A half-precision unit slower than the fp32 one (Pascal P4: 1/64) is not used by any library.
         if used in ("fp16", "bf16") and rates.get("fp32", 0.0) > rates[used]:
@@ -254,8 +283,9 @@ def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
 
 def _replace(node: Any, path: list[str], new: Quantity) -> Any:
     head, rest = path[0], path[1:]
-    child = node[head] if isinstance(node, dict) else getattr(node, head)
-    value = _replace(child, rest, new) if rest else new
+    value: Any = new
+    if rest:
+        value = _replace(node[head] if isinstance(node, dict) else getattr(node, head), rest, new)
     return {**node, head: value} if isinstance(node, dict) else node.model_copy(update={head: value})
 
 

@@ -43,7 +43,7 @@ UNITS: dict[str, dict[str, float]] = {
     "W": _table(_SMALL | _DECIMAL, {"W": 1.0}),
     "m2": {p + "m" + sq: f for p, f in {"": 1.0, "c": 1e-4, "m": 1e-6, "u": 1e-12, "µ": 1e-12, "n": 1e-18}.items()
            for sq in ("^2", "2", "²")},
-    "USD": {f"{p}{n}": f for p, f in (_DECIMAL | {"": 1.0}).items() for n in ("USD", "$")} | {"k": 1e3, "M": 1e6},
+    "USD": {p + n: f for p, f in _DECIMAL.items() for n in ("USD", " USD", "$", " $", "")},
     "USD/h": {f"{n}/{h}": 1.0 for n in ("USD", "$") for h in _HOUR},
     "count": dict(_DECIMAL) | dict(_BINARY),
     "ratio": {"%": 0.01, "x": 1.0},

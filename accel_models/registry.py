@@ -129,7 +129,8 @@ def ad_hoc(count: int, device: Device) -> System:
         return System(name=device.name, title=device.title, device=alone, devices=(device,))
     usable = [k for kind in _SCALE_UP for k, v in device.link.items() if v.kind == kind]
     if not usable:
-        raise ValueError(f"{count}x {device.name}: no link joins such devices; it has {', '.join(device.link) or 'none'}")
+        has = ", ".join(device.link) or "none"
+        raise ValueError(f"{count}x {device.name}: no link joins such devices; it has {has}")
     link = device.link[usable[0]]
     domain = min(count, int(link.peers.value)) if link.peers else count
     if domain < count:

@@ -71,7 +71,7 @@ def check(ctx: click.Context, files: Sequence[str], fmt: str) -> None:
 @hw.command()
 @click.argument("name")
 @click.option("--from", "base", required=True, metavar="BASE", help="Device to start from: a name or a file.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a figure, e.g. hw.mem_bw=6TB/s. Repeatable.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a figure: hw.mem_bw=6TB/s. Repeatable.")
 @click.option("-o", "--output", metavar="FILE", help="File to write (default: NAME.toml here).")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def new(name: str, base: str, sets: Sequence[str], output: str | None, force: bool) -> None:
@@ -84,8 +84,8 @@ def new(name: str, base: str, sets: Sequence[str], output: str | None, force: bo
     shipped = start.name in list_devices() and not start.base and not base.endswith(".toml")
     root_name = start.name if shipped else start.base
     root = load_device(root_name) if root_name else None
-    title = f"{name}, made from {start.title}"
-    device = device.model_copy(update={"name": name, "title": title, "base": root_name, "aliases": (), "notes": ""})
+    told = {"name": name, "title": f"{name}, from {start.title.rpartition(', from ')[2]}", "base": root_name}
+    device = device.model_copy(update={**told, "aliases": (), "notes": ""})
     path.write_text(to_toml(device, root), encoding="utf-8")
     load_device(path if path.suffix == ".toml" else path.resolve())
     note(f"wrote {path}; use it as --hw {path if '/' in str(path) else f'./{path}'}")
@@ -104,7 +104,8 @@ def diff(a: str, b: str, fmt: str) -> None:
     for key in [*ours, *(k for k in theirs if k not in ours)]:
         p, q = ours.get(key), theirs.get(key)
         if p is None or q is None or not math.isclose(p.value, q.value, rel_tol=1e-9):
-            rows.append([key, str(p) if p else None, str(q) if q else None, q.value / p.value if p and q and p.value else None])
+            ratio = q.value / p.value if p and q and p.value else None
+            rows.append([key, str(p) if p else None, str(q) if q else None, ratio])
     print_rows(["parameter", left.name, right.name, "ratio"], rows, fmt, right=("ratio",))
 
 
@@ -223,7 +224,8 @@ def implausible(device: Device) -> list[str]:
 def _aligned(device: Device) -> dict[str, Quantity]:
     """Figures by key, with the main memory under one name so that HBM and GDDR compare."""
     name = f"memory.{device.main_memory}."
-    return {("memory.main." + k.removeprefix(name) if k.startswith(name) else k): q for k, q in device.quantities().items()}
+    found = device.quantities().items()
+    return {("memory.main." + k.removeprefix(name) if k.startswith(name) else k): q for k, q in found}
 
 
 def _short(source: str) -> str:

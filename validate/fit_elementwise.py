@@ -52,8 +52,8 @@ def parameters(variant: str) -> tuple[Parameter, ...]:
 def bind(t: Table) -> Predict:
     hw: dict[str, Any] = hardware(t, "dram_bandwidth", "l2_bandwidth", "l2_capacity", "n_units")
     share = np.array([_READ_SHARE.get(str(v), 0.5) for v in t["variant"]])
-    work: dict[str, Any] = dict(rows=t["rows"], cols=t["cols"], bytes_read=t["bytes_rw"] * share,
-                                bytes_written=t["bytes_rw"] * (1.0 - share))
+    work: dict[str, Any] = {"rows": t["rows"], "cols": t["cols"], "bytes_read": t["bytes_rw"] * share,
+                            "bytes_written": t["bytes_rw"] * (1.0 - share)}
     eager = (t["issue"] == "eager").astype(float)
 
     def predict(values: Values) -> Cost:

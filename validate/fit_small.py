@@ -204,7 +204,8 @@ class Study:
             # Where no row was issued as in production, the fixed time is borrowed: so is the interval.
             seen = self.problem.serving in issues
             pred, reg = (self.own_pred, self.own_regime) if seen else (self.far_pred, self.far_regime)
-            yield self._set(variant, device, generation, "", self.problem.serving, own, here, pred, reg)
+            rows = here if seen else t["variant"] == variant
+            yield self._set(variant, device, generation, "", self.problem.serving, own, rows, pred, reg)
 
     def _set(self, variant: str, device: str, generation: str, framework: str, issue: str, fitted: Fitted,
              rows: NDArray[np.bool_], pred: Array, regimes: Labels) -> ParameterSet:

@@ -82,7 +82,8 @@ def moe(tokens: ArrayLike, hidden: ArrayLike, inter: ArrayLike, topk: ArrayLike,
     dram_efficiency, l2_efficiency : array_like  Achieved share of each rate. [-]
     l2_share : array_like             Share of L2 that holds weights between repeated calls. [-]
     reread : array_like               Share of the weights that each further row of tiles fetches from DRAM again. [-]
-    flight : array_like               Tiles per processor at which half the DRAM rate is reached. [-]
+    flight : array_like               Weight columns (of tile width) per processor at which half the DRAM rate is
+                                      reached. [-]
     tail_share : array_like           Share of the last, partly filled wave that is charged. [-]
     fill : array_like                 Start and end of one tile, in elements of k. [-]
     sharpness : array_like            Overlap of compute and memory (``smooth_max``). [-]
@@ -176,6 +177,8 @@ def _grouped(e: _Engine, tiles_m: Array, hit: Array, pairs: Array, n: Array, k: 
     fetches = hit + e.reread * np.maximum(tiles_m - hit, 0.0)
     weights = fetches * n * k * e.bytes_w * (e.resident / e.l2_rate + (1.0 - e.resident) / e.dram_rate)
     rows = pairs * (k * bytes_in + n * bytes_out) / e.dram_rate
+    # Distinct weight columns are what keeps memory busy: further rows of tiles ask for the same bytes.
+    streams = hit * np.ceil(n / TILE_N)
     started = tiles > 0
-    memory = (weights + rows) * (1.0 + e.flight * e.n_units / np.where(started, tiles, np.inf))
+    memory = (weights + rows) * (1.0 + e.flight * e.n_units / np.where(started, streams, np.inf))
     return smooth_max(compute, memory, e.sharpness) * started, compute, memory

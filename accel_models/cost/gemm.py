@@ -28,6 +28,8 @@ TILE_N = np.array([t[1] for t in TILES] * len(FILLS), dtype=np.float64)
 AIM = np.repeat(np.array(FILLS, dtype=np.float64), len(TILES))
 #: Shortest piece of k that a split leaves, and the most pieces [elements, -].
 MIN_PIECE, MAX_SPLIT = 256.0, 16.0
+#: Share of the vector rate that a matrix-vector kernel reaches; of weight only where it takes many rows (assumed).
+GEMV_RATE = 0.5
 #: Shapes evaluated at once; with the candidate axis the temporaries then stay in cache.
 CHUNK = 1024
 
@@ -52,8 +54,9 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
          step_time: ArrayLike = 1e-9, fill: ArrayLike = 110.0, tail_share: ArrayLike = 0.3,
          dram_efficiency: ArrayLike = 0.83, l2_efficiency: ArrayLike = 0.45, flight: ArrayLike = 0.02,
          sharpness: ArrayLike = 4.0, split_time: ArrayLike = 1.6e-6, overhead: ArrayLike = 3e-6,
-         gemv_gain: ArrayLike = 1.05, gemv_overhead: ArrayLike = 3e-6, throttle: ArrayLike = 0.1,
-         settle: ArrayLike = 1e-3, quant_time: ArrayLike = 2e-6) -> Cost:
+         gemv_gain: ArrayLike = 1.05, gemv_fixed: ArrayLike = 1.0, gemv_rows: ArrayLike = 1.0,
+         throttle: ArrayLike = 0.1, settle: ArrayLike = 1e-3, quant_time: ArrayLike = 2e-6,
+         quant_passes: ArrayLike = 1.0) -> Cost:
     """Time of ``batch`` independent products on one device.
 
     Parameters
@@ -75,11 +78,13 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     flight : array_like               Tiles per processor at which half the memory rate is reached. [-]
     sharpness : array_like            Overlap of compute and memory (``smooth_max``). [-]
     split_time : array_like           Fixed cost of adding up a split of k. [s]
-    overhead, gemv_overhead : array_like  Fixed time of the tiled and of the matrix-vector kernel. [s]
-    gemv_gain : array_like            DRAM rate of the matrix-vector kernel over that of the tiled one. [-]
+    overhead : array_like             Fixed time of a kernel. [s]
+    gemv_fixed, gemv_gain : array_like  Fixed time and DRAM rate of the matrix-vector kernel over the tiled one's. [-]
+    gemv_rows : array_like            Most rows that the library's matrix-vector kernel takes. [-]
     throttle, settle : array_like     How much longer arithmetic takes once the clock has settled, and the length of
                                       a product (at peak) at which half of that has come about. [-, s]
-    quant_time : array_like           Fixed time of one quantising kernel. [s]
+    quant_time, quant_passes : array_like  Fixed time of one quantising kernel, and traffic over ``quant_bytes``: a
+                                      scale found at run time reads A twice. [s, -]
 
     All arguments broadcast; the result has their common shape. More bandwidth or peak never costs more. More rows
     never cost less except for the step where a split of k is given up (a few percent). An empty product costs its
@@ -88,7 +93,7 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     given = as_floats(m, n, k, batch, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_bandwidth,
                       l2_bandwidth, l2_capacity, resident, dequant_ops, quant_kernels, quant_bytes, launch, efficiency,
                       step_time, fill, tail_share, dram_efficiency, l2_efficiency, flight, sharpness, split_time,
-                      overhead, gemv_gain, gemv_overhead, throttle, settle, quant_time)
+                      overhead, gemv_gain, gemv_fixed, gemv_rows, throttle, settle, quant_time, quant_passes)
     shape = np.broadcast_shapes(*(a.shape for a in given))
     size = int(np.prod(shape, dtype=np.int64))
     # Columns of length one stay so: a term pays only for the axes it has.
@@ -105,8 +110,9 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
            vector_peak: Array, n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, resident: Array,
            dequant_ops: Array, quant_kernels: Array, quant_bytes: Array, launch: Array, efficiency: Array,
            step_time: Array, fill: Array, tail_share: Array, dram_eff: Array, l2_eff: Array, flight: Array,
-           sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_overhead: Array,
-           throttle: Array, settle: Array, quant_time: Array) -> tuple[Array, ...]:
+           sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_fixed: Array,
+           gemv_rows: Array, throttle: Array, settle: Array, quant_time: Array,
+           quant_passes: Array) -> tuple[Array, ...]:
     """Terms of ``Cost`` for columns (shapes, 1); candidates lie on the last axis."""
     a, w, c = m * k * batch * bytes_a, n * k * batch * bytes_w, m * n * batch * bytes_out
     flops = 2.0 * m * n * k * batch
@@ -137,18 +143,18 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
     rows = np.arange(len(busy))
     tiled, comp, mem = busy[rows, choice], _column(compute, rows, choice), _column(memory, rows, choice)
 
-    # One row: a matrix-vector kernel on the vector units streams W without tiles.
-    one = (m <= 1.0)[:, 0]
+    # Few rows: a matrix-vector kernel on the vector units streams W without tiles.
+    few = (m <= gemv_rows)[:, 0]
     gemv_mem = (from_l2 + from_dram / gemv_gain)[:, 0]
-    gemv_comp = (flops / vector_peak)[:, 0]
+    gemv_comp = (flops / (GEMV_RATE * vector_peak))[:, 0]
     gemv = np.maximum(gemv_mem, gemv_comp)
-    fixed, gemv_fixed = overhead[:, 0], gemv_overhead[:, 0]
-    use = one & (gemv + gemv_fixed < tiled + fixed)
-    moved = m * k * batch * quant_bytes
+    tiled_fixed, gemv_total = overhead[:, 0], (overhead * gemv_fixed)[:, 0]
+    use = few & (gemv + gemv_total < tiled + tiled_fixed)
+    moved = m * k * batch * quant_bytes * quant_passes
     quant = (quant_kernels * quant_time + moved * (warm / l2_rate + (1.0 - warm) / dram_rate))[:, 0]
     product = np.where(use, gemv, tiled)
     comp, mem = np.where(use, gemv_comp, comp), np.where(use, gemv_mem, mem)
-    fixed = np.where(use, gemv_fixed, fixed) + launch[:, 0] + quant
+    fixed = np.where(use, gemv_total, tiled_fixed) + launch[:, 0] + quant
     tail = np.maximum(product - np.maximum(comp, mem), 0.0)
     return (product + fixed, comp, mem, np.zeros_like(product), fixed, tail, flops[:, 0], (a + w + c + moved)[:, 0])
 

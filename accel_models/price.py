@@ -75,8 +75,8 @@ def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "") -> list[Price
 
 #: Fields that are numbers (stacked) and those that tell kernels apart (ops must agree on them to be priced together).
 _SHAPES: dict[type[Op], tuple[str, ...]] = {
-    Gemm: ("m", "n", "k", "batch"),
-    Moe: ("tokens", "hidden", "inter", "topk", "n_experts", "n_local"),
+    Gemm: ("m", "n", "k", "batch", "resident"),
+    Moe: ("tokens", "hidden", "inter", "topk", "n_experts", "n_local", "skew"),
     Attention: ("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim", "v_head_dim", "kv_elements", "window"),
     Scan: ("batch", "q_len", "flops_per_token", "state_elements", "io_elements"),
     Elementwise: ("rows", "cols", "bytes_read", "bytes_written"),
@@ -222,7 +222,7 @@ def _gemm(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
     cost = gemm(f["m"], f["n"], f["k"], f["batch"], bytes_a=col([w.bytes_a for w in ways]),
                 bytes_w=get_format(op.w).nbytes, bytes_out=get_format(op.out).nbytes,
                 peak=col(hw.rates([w.compute for w in ways])), vector_peak=col(hw.vector_rate),
-                resident=0.0 if op.static else 1.0, dequant_ops=col([w.dequant_ops for w in ways]),
+                resident=f["resident"] if op.static else 1.0, dequant_ops=col([w.dequant_ops for w in ways]),
                 quant_kernels=col([w.quant_kernels for w in ways]), quant_bytes=col([w.quant_bytes for w in ways]),
                 **col.common(*_MEMORY), **col.fitted(found))
     return _priced(cost, found, [w.compute for w in ways], col)
@@ -238,7 +238,7 @@ def _moe(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
     col = _Columns(hw, f["tokens"].ndim - 2)
     ways = [multiply(op.a, op.w, native) for native in hw.native]
     found = fitted("moe", moe, tuple(_MOE_VARIANT[w.variant] for w in ways), hw.identity, framework)
-    cost = moe(*(f[k] for k in _SHAPES[Moe]), gated=op.gated, bytes_a=col([w.bytes_a for w in ways]),
+    cost = moe(*(f[k] for k in _SHAPES[Moe] if k != "skew"), skew=f["skew"], gated=op.gated, bytes_a=col([w.bytes_a for w in ways]),
                bytes_w=get_format(op.w).nbytes, bytes_out=get_format(op.out).nbytes,
                peak=col(hw.rates([w.compute for w in ways])), vector_peak=col(hw.vector_rate),
                dequant_ops=col([w.dequant_ops for w in ways]), **col.common(*_MEMORY), **col.fitted(found))

@@ -105,6 +105,11 @@ def resolve(query: Query) -> Setting:
     return Setting(query, spec, system, parallel, workload, spec.notes)
 
 
+def load_spec(name: str, *, quant: str = "") -> ModelSpec:
+    """A model by name or path, in the formats its own config states or in those of ``quant``."""
+    return _model(Query(model=name, hw="", quant=quant))
+
+
 def _model(query: Query) -> ModelSpec:
     raw = load_config(query.model)
     config = dict(raw.config)

@@ -25,12 +25,17 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm(Op):
-    """C[m,n] = A[m,k] W[k,n], ``batch`` independent ones. ``static``: W is a stored weight, not an activation."""
+    """C[m,n] = A[m,k] W[k,n], ``batch`` independent ones. ``static``: W is a stored weight, not an activation.
+
+    ``resident`` is the share of W that the last-level cache still holds when the op starts (a weight that was not
+    touched since the last step: 0).
+    """
 
     m: ArrayLike
     n: ArrayLike
     k: ArrayLike
     batch: ArrayLike = 1.0
+    resident: ArrayLike = 0.0
     a: str = "bf16"
     w: str = "bf16"
     out: str = "bf16"
@@ -42,7 +47,8 @@ class Moe(Op):
     """Routed experts of one layer, from the router's scores to the combined output (the router GEMM is apart).
 
     ``tokens`` enter; each picks ``topk`` of ``n_experts``; this device holds ``n_local`` of them, each of width
-    ``inter`` (already divided by the tensor-parallel degree). ``gated``: gate, up and down, else up and down.
+    ``inter`` (already divided by the tensor-parallel degree). ``skew``: exponent of a power law of loads over the
+    experts, 0 for even. ``gated``: gate, up and down, else up and down.
     """
 
     tokens: ArrayLike
@@ -51,6 +57,7 @@ class Moe(Op):
     topk: ArrayLike
     n_experts: ArrayLike
     n_local: ArrayLike
+    skew: ArrayLike = 0.0
     gated: bool = True
     a: str = "bf16"
     w: str = "bf16"

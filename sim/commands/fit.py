@@ -1,0 +1,49 @@
+"""``perfboard fit``: memory only - weights, KV per token, largest batch and context, smallest TP that fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from sim.commands.options import hardware_names, query_from, query_options
+from sim.fit_memory import budget, largest_context, smallest_change, smallest_tp
+from sim.output import format_option, note, print_rows
+from sim.query import Query, resolve
+
+COLUMNS = ("device", "fits", "weights_gib", "kv_gib", "kv_kib_per_token", "activations_gib", "runtime_gib", "budget_gib",
+           "capacity_gib", "max_batch", "max_prompt_tokens", "smallest_tp")
+
+
+@click.command()
+@query_options
+@format_option
+def fit(fmt: str, **values: Any) -> int:
+    """Does it fit, how many sequences, how long, and on how few devices? Exit code 1 if it does not.
+
+    \b
+    perfboard fit -m llama-3.1-70b --hw h100_sxm,h200_sxm --isl 8192 --osl 1024 --quant fp8
+    """
+    rows, misfits = [], []
+    for name in hardware_names(values["hw"]):
+        query = query_from(values, name)
+        row, ok = _row(query)
+        rows.append(row)
+        if not ok:
+            misfits.append(query)
+    print_rows(COLUMNS, rows, fmt, right=COLUMNS[2:])
+    for query in misfits:
+        note(f"does not fit: {query.hw}: {smallest_change(resolve(query))}")
+    return 1 if misfits else 0
+
+
+def _row(query: Query) -> tuple[list[Any], bool]:
+    setting = resolve(query)
+    m = {k: float(v) for k, v in budget(setting).items()}
+    gib = {k: round(v / 2**30, 3) for k, v in m.items()}
+    ok = bool(m["fits"])
+    one = replace(query, batch=1)
+    return [setting.device.name, "yes" if ok else "NO", gib["weights"], gib["kv"],
+            round(m["kv_per_sequence"] / (query.isl + query.osl) / 1024, 4), gib["activations"], gib["runtime"], gib["budget"],
+            gib["capacity"], int(m["max_concurrency"]), largest_context(resolve(one)), smallest_tp(setting) or "none to 64"], ok

@@ -16,7 +16,7 @@ from accel_models.bind import Hardware
 from accel_models.cost.terms import RESOURCES, attribute
 from accel_models.price import Priced, price
 from workloads import graph
-from workloads.placement import activation_bytes, kv_bytes, weight_bytes
+from workloads.footprint import activation_bytes, kv_bytes, weights_bytes
 from workloads.formats import get_format
 from workloads.model_spec import ModelSpec
 from workloads.ops import Collective, Gemm, Moe, Op
@@ -171,8 +171,8 @@ def _matrix_format(op: Op) -> str:
 def memory(spec: ModelSpec, hw: Hardware, workload: Workload, split: Parallel, n_axes: int) -> dict[str, Array]:
     """Bytes per device by kind, the budget they must fit in, and how many sequences would."""
     length = np.asarray(workload.isl, dtype=np.float64) + np.asarray(workload.osl, dtype=np.float64)
-    weights = np.asarray(sum(weight_bytes(spec, split).values()))
-    per_sequence = kv_bytes(spec, length, 1.0, split)
+    weights = np.asarray(sum(weights_bytes(spec, split).values()))
+    per_sequence = kv_bytes(spec, length, split=split)
     kv = per_sequence * np.asarray(workload.batch, dtype=np.float64)
     step_tokens = np.maximum(np.asarray(workload.isl, dtype=np.float64), np.asarray(workload.batch, dtype=np.float64))
     activations = activation_bytes(spec, np.minimum(step_tokens, 8192.0), split)

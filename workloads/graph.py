@@ -163,7 +163,7 @@ class _Builder:
                 n_heads=core.n_heads / self.split.tp, n_kv_heads=max(core.n_kv_heads / self.split.tp, 1.0),
                 head_dim=core.head_dim, v_head_dim=core.v_head_dim, kv_elements=core.reads_elements / share,
                 window=core.topk or (0 if core.chunked else core.window), causal=core.causal,
-                q=self.spec.dtype, kv=self.spec.kv_format)
+                q=self.spec.attention_format or self.spec.dtype, kv=self.spec.kv_format)
 
     def _visible(self, s: Sequences, core: Softmax) -> tuple[Array, Array, Array]:
         """Batch, query and context lengths as the kernel sees them."""
@@ -205,7 +205,8 @@ class _Builder:
                     name=f"{label}.attention.prefill", repeat=count, phase="prefill", batch=batch, q_len=q, kv_len=kv,
                     n_heads=heads, n_kv_heads=heads, head_dim=core.prefill_head_dim, v_head_dim=core.prefill_v_head_dim,
                     kv_elements=heads * (core.prefill_head_dim + core.prefill_v_head_dim), window=core.topk,
-                    causal=core.causal, q=self.spec.dtype, kv=self.spec.dtype)
+                    causal=core.causal, q=self.spec.attention_format or self.spec.dtype,
+                    kv=self.spec.attention_format or self.spec.dtype)
                 continue
             tokens = batch * q
             absorb = {"m": tokens, "batch": heads, "a": expand.act, "w": expand.weight, "out": self.spec.dtype}
@@ -213,8 +214,8 @@ class _Builder:
             yield Attention(
                 name=f"{label}.attention.decode", repeat=count, phase="decode", batch=batch, q_len=q, kv_len=kv,
                 n_heads=heads, n_kv_heads=1.0, head_dim=core.head_dim, v_head_dim=core.v_head_dim,
-                kv_elements=core.reads_elements, window=core.topk, causal=core.causal, q=self.spec.dtype,
-                kv=self.spec.kv_format)
+                kv_elements=core.reads_elements, window=core.topk, causal=core.causal,
+                q=self.spec.attention_format or self.spec.dtype, kv=self.spec.kv_format)
             yield Gemm(name=f"{label}.absorb_v", repeat=count, n=core.prefill_v_head_dim, k=core.v_head_dim, **absorb)
 
     def _recurrent(self, label: str, core: Recurrent, count: float) -> Iterator[Op]:

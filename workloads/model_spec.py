@@ -183,6 +183,7 @@ class ModelSpec(_Frozen):
     causal: bool = True               # False: encoder (BERT)
     dtype: str = "bf16"               # activations and unquantised tensors
     kv_format: str = "bf16"
+    attention_format: str = ""        # what scores are multiplied in; empty: dtype
     mtp_params: Count = 0             # next-token-prediction modules, outside the published main count
     vision_params: Count = 0          # towers not modelled, where their size is known
     notes: tuple[str, ...] = ()       # what the reader assumed or left out, shown to people
@@ -226,19 +227,21 @@ class ModelSpec(_Frozen):
                    for c, x in zip(self.counts, self.layers, strict=True)
                    if x.mixer and isinstance(x.mixer.core, Recurrent))
 
-    def kv_elements_at(self, context: ArrayLike) -> NDArray[np.float64]:
-        """Cached elements of one sequence of ``context`` tokens: windows full, chunks at their largest, compression
-        applied. Broadcasts over ``context``; per-sequence recurrent state is apart (``state_elements``)."""
+    def kv_elements_at(self, context: ArrayLike, tp: int = 1) -> NDArray[np.float64]:
+        """Cached elements of one sequence of ``context`` tokens on one of ``tp`` ranks: windows full, chunks at their
+        largest, compression applied. KV heads are cut by ``tp`` and replicated beyond their number; a latent cache
+        and an indexer's keys are replicated. Recurrent state is apart (``state_elements``)."""
         tokens = np.asarray(context, dtype=np.float64)
         total = np.zeros_like(tokens)
         for c, x in zip(self.counts, self.layers, strict=True):
             if x.mixer and isinstance(core := x.mixer.core, Softmax):
+                kv = core.kv_elements / (1 if core.latent else min(tp, core.n_kv_heads))
                 near = np.minimum(tokens, core.window) if core.window else tokens
                 if core.compress > 1:
-                    far = tokens / core.compress * (core.kv_elements + core.index_elements)
-                    total = total + c * (far + near * core.kv_elements * bool(core.window))
+                    far = tokens / core.compress * (kv + core.index_elements)
+                    total = total + c * (far + near * kv * bool(core.window))
                 else:
-                    total = total + c * near * (core.kv_elements + core.index_elements)
+                    total = total + c * near * (kv + core.index_elements)
         return total
 
     def kv_bytes_per_token(self, kv_format_bytes: float) -> float:

@@ -145,6 +145,8 @@ def apply_scheme(spec: ModelSpec, scheme: QuantScheme) -> ModelSpec:
     change: dict[str, object] = {"layers": tuple(index), "pattern": tuple(pattern)}
     if scheme.kv:
         change["kv_format"] = scheme.kv
+    if scheme.attention:
+        change["attention_format"] = scheme.attention
     if spec.lm_head:
         names = tuple(dict.fromkeys((spec.lm_head.name, "lm_head")))
         change["lm_head"] = spec.lm_head.model_copy(update=_formats(_pair(scheme, "lm_head", names)))

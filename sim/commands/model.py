@@ -8,9 +8,9 @@ import click
 
 from sim.output import format_option, note, print_json, print_rows
 from sim.query import load_spec
+from workloads.footprint import kv_bytes, weights_bytes
 from workloads.formats import get_format
 from workloads.model_spec import ModelSpec, Softmax
-from workloads.placement import kv_bytes, weight_bytes
 from workloads.registry import list_models
 
 
@@ -83,7 +83,7 @@ def _mixers(s: ModelSpec) -> str:
 
 
 def _facts(s: ModelSpec) -> dict[str, Any]:
-    weights = weight_bytes(s)
+    weights = weights_bytes(s)
     return {
         "name": s.name, "family": s.family, "source": s.source, "n_params": s.n_params, "n_active_params": s.n_active_params,
         "n_layers": s.n_layers, "hidden_size": s.hidden_size, "vocab_size": s.vocab_size, "max_context": s.max_context,

@@ -1,0 +1,233 @@
+"""Predict a table of operations: rows of any size stream through in chunks, grouped into one array call per kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_models.bind import Hardware, bind
+from accel_models.cost.elementwise import BORROWS
+from accel_models.cost.terms import REGIMES, regime
+from accel_models.price import price
+from accel_models.registry import load_device
+from workloads.formats import get_format
+from workloads.ops import COLLECTIVE_KINDS, Attention, Collective, Elementwise, Gemm, Moe, Op
+from workloads.work import work
+
+#: Columns that a prediction adds.
+ADDED = ("pred_s", "pred_lo_s", "pred_hi_s", "bound", "roofline_s", "source", "note")
+
+
+def added_names(header: Sequence[str]) -> list[str]:
+    """Names of the added columns; one that the table already uses gets the prefix ``pred_`` (``pred_source``)."""
+    names = [f"pred_{c}" if c in header and not c.startswith("pred_") else c for c in ADDED]
+    if clash := [c for c in names if c in header]:
+        raise ValueError(f"column {clash[0]!r} is one that predict adds; rename or remove it")
+    return names
+
+
+#: Columns of text that tell kernels apart; all others that an op needs are numbers.
+LABELS = ("op", "phase", "device", "framework", "dtype", "dtype_a", "dtype_w", "dtype_q", "dtype_kv", "quant", "cache",
+          "kernel", "distribution")
+NUMBERS = ("m", "n", "k", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim", "window", "n_tokens", "hidden",
+           "inter", "topk", "n_experts", "tp", "rows", "cols", "bytes_rw", "n_devices", "bytes", "prefix")
+
+#: ``quant`` of a measured table -> formats of activation and weight ("" keeps the dtype columns).
+QUANT = {"": ("", ""), "none": ("", ""), "fp8_dynamic": ("fp8_e4m3", "fp8_e4m3"), "fp8_block128": ("fp8_g128", "fp8_block128"),
+         "nvfp4_g16": ("nvfp4", "nvfp4"), "int8_weight_only": ("", "int8"), "int4_weight_only": ("", "int4_g128"),
+         "int8_smoothquant": ("int8", "int8"), "int8_w8a8_dynamic": ("int8", "int8")}
+#: ``cache`` -> share of the weight that is in L2 when the op starts.
+RESIDENT = {"": 0.0, "cold": 0.0, "mixed": 0.5, "warm": 1.0, "unknown": 0.0}
+
+Row = dict[str, str]
+Columns = dict[str, NDArray[np.float64]]
+
+
+@dataclass
+class Counts:
+    """Rows seen and rows that got no prediction, by reason."""
+
+    rows: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unpredicted(self) -> int:
+        return sum(self.reasons.values())
+
+
+def predict_rows(header: Sequence[str], rows: Sequence[Sequence[str]], counts: Counts, *, device: str = "") -> Iterator[list[str]]:
+    """Yield each row with the ``ADDED`` cells appended. ``device`` serves rows without one of their own.
+
+    A row that cannot be predicted gets empty cells and a reason in ``note``; none is dropped.
+    """
+    at = {name: i for i, name in enumerate(header)}
+    added: list[tuple[str, ...]] = [()] * len(rows)
+    label_at = [(name, at[name]) for name in LABELS if name in at]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        key = tuple(row[j] for _, j in label_at) if len(row) == len(header) else ("?",)
+        groups.setdefault(key, []).append(i)
+    for key, members in groups.items():
+        if key == ("?",):
+            outcome: Any = _failed(f"has not the {len(header)} cells of the header", len(members))
+        else:
+            labels = {name: text for (name, _), text in zip(label_at, key, strict=True)}
+            outcome = _group(labels, at, [rows[i] for i in members], device)
+        for i, cells in zip(members, outcome, strict=True):
+            added[i] = cells
+            if cells[-1] and not cells[0]:
+                counts.reasons[cells[-1]] = counts.reasons.get(cells[-1], 0) + 1
+    counts.rows += len(rows)
+    for row, cells in zip(rows, added, strict=True):
+        yield [*row, *cells]
+
+
+def _failed(reason: str, n: int) -> list[tuple[str, ...]]:
+    return [("", "", "", "", "", "", reason)] * n
+
+
+def _group(labels: Row, at: dict[str, int], rows: list[Sequence[str]], device: str) -> list[tuple[str, ...]]:
+    """Predict rows that agree on all labels."""
+    try:
+        make = _maker(labels, at)
+        hw = _hardware(labels.get("device") or device)
+        columns = {name: _numbers([r[at[name]] for r in rows]) for name in NUMBERS if name in at}
+        op = make(labels, columns)
+    except (ValueError, KeyError) as error:
+        return _failed(str(error).strip("'\"") if isinstance(error, ValueError) else f"column {error} is missing", len(rows))
+    good = _valid(op)
+    if not good.any():
+        return _failed(_why_bad(op), len(rows))
+    kept = _keep(op, good)
+    priced = price([kept], hw, framework=labels.get("framework", ""))[0]
+    n = int(good.sum())
+    time, lo, hi = (np.broadcast_to(a, (1, n))[0] for a in (priced.cost.time, priced.lo, priced.hi))
+    bound = np.broadcast_to(regime(priced.cost), (1, n))[0]
+    roof = np.broadcast_to(_roofline(kept, hw), (n,))
+    cells = [(f"{t:.6g}", f"{t * a:.6g}", f"{t * b:.6g}", REGIMES[r], f"{x:.6g}", priced.source[0], "")
+             for t, a, b, r, x in zip(time.tolist(), lo.tolist(), hi.tolist(), bound.tolist(), roof.tolist(), strict=True)]
+    if n == len(rows):
+        return cells
+    filled, reason = iter(cells), _why_bad(op)
+    return [next(filled) if ok else ("", "", "", "", "", "", reason) for ok in good]
+
+
+def _numbers(cells: list[str]) -> NDArray[np.float64]:
+    """Text to numbers; blank and unreadable cells become NaN, which the validity check then reports."""
+    try:
+        return np.array(cells, dtype=np.float64)
+    except ValueError:
+        return np.array([_number(c) for c in cells])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
+def _hardware(name: str) -> Hardware:
+    if not name:
+        raise ValueError("no device: the row names none and --hw is not given")
+    return bind([load_device(name)])
+
+
+def _maker(labels: Row, at: dict[str, int]) -> Callable[[Row, Columns], Op]:
+    op, phase = labels.get("op", ""), labels.get("phase", "")
+    if phase in ("prefill", "decode") and "q_len" in at or op in ("attention_prefill", "attention_decode"):
+        return _attention
+    if "n_tokens" in at and (op in ("", "moe")):
+        return _moe
+    if op in COLLECTIVE_KINDS:
+        return _collective
+    if op in BORROWS and "rows" in at:
+        return _elementwise
+    if {"m", "n", "k"} <= set(at):
+        return _gemm
+    known = ", ".join(("gemm (m,n,k)", "attention_prefill, attention_decode", "moe (n_tokens)", *COLLECTIVE_KINDS))
+    raise ValueError(f"op {op!r} is not known; known: {known} and the elementwise kinds")
+
+
+def _gemm(labels: Row, c: Columns) -> Gemm:
+    quant = labels.get("quant", "")
+    if quant not in QUANT:
+        raise ValueError(f"quant {quant!r} is not known; known: {', '.join(q for q in QUANT if q)}")
+    a, w = QUANT[quant]
+    plain = labels.get("dtype_a") or labels.get("dtype") or "bf16"
+    plain = "bf16" if quant not in ("", "none") and get_format(plain).bits < 16 else plain
+    a, w = a or plain, w or (labels.get("dtype_w") if quant in ("", "none") else "") or a or plain
+    get_format(a), get_format(w)
+    return Gemm(name="gemm", m=c["m"], n=c["n"], k=c["k"], batch=_or(c, "batch", 1.0), a=a, w=w,
+                out="fp32" if plain == "fp32" else "bf16", resident=RESIDENT.get(labels.get("cache", ""), 0.0))
+
+
+def _attention(labels: Row, c: Columns) -> Attention:
+    phase = labels.get("phase") or labels["op"].removeprefix("attention_")
+    heads, dim = c["n_kv_heads"], c["head_dim"]
+    return Attention(name=phase, phase=phase, batch=_or(c, "batch", 1.0), q_len=_or(c, "q_len", 1.0), kv_len=c["kv_len"],
+                     n_heads=c["n_heads"], n_kv_heads=heads, head_dim=dim, v_head_dim=dim, kv_elements=2 * heads * dim,
+                     window=_or(c, "window", 0.0), q=get_format(labels.get("dtype_q") or labels.get("dtype") or "bf16").name,
+                     kv=get_format(labels.get("dtype_kv") or labels.get("dtype_q") or labels.get("dtype") or "bf16").name)
+
+
+def _moe(labels: Row, c: Columns) -> Moe:
+    skew = labels.get("distribution", "")
+    exponent = _number(skew.removeprefix("power_law_")) if skew.startswith("power_law_") else 0.0
+    return Moe(name="moe", tokens=c["n_tokens"], hidden=c["hidden"], inter=c["inter"] / _or(c, "tp", 1.0), topk=c["topk"],
+               n_experts=c["n_experts"], n_local=c["n_experts"], skew=exponent, gated="nongated" not in labels.get("kernel", ""),
+               a=get_format(labels.get("dtype_a") or "bf16").name, w=get_format(labels.get("dtype_w") or "bf16").name)
+
+
+def _elementwise(labels: Row, c: Columns) -> Elementwise:
+    nbytes = c["bytes_rw"]
+    return Elementwise(name=labels["op"], kind=labels["op"], rows=c["rows"], cols=c["cols"], bytes_read=nbytes / 2,
+                       bytes_written=nbytes / 2)
+
+
+def _collective(labels: Row, c: Columns) -> Collective:
+    return Collective(name=labels["op"], kind=labels["op"], nbytes=c["bytes"], n_devices=c["n_devices"])
+
+
+def _or(c: Columns, name: str, default: float) -> Any:
+    """A column with its blanks filled, or the default where there is no such column."""
+    return np.where(np.isnan(c[name]), default, c[name]) if name in c else default
+
+
+def _shapes(op: Op) -> dict[str, Any]:
+    return {f: v for f in op.__dataclass_fields__ if isinstance(v := getattr(op, f), np.ndarray)}
+
+
+def _valid(op: Op) -> NDArray[np.bool_]:
+    good: NDArray[np.bool_] = np.array(True)
+    for name, values in _shapes(op).items():
+        least = 0.0 if name in ("window", "resident", "skew", "bytes_read", "bytes_written", "nbytes") else 1.0
+        with np.errstate(invalid="ignore"):
+            good = good & np.isfinite(values) & (values >= least)
+    return np.atleast_1d(good)
+
+
+def _why_bad(op: Op) -> str:
+    names = [n for n, v in _shapes(op).items() if not np.all(np.isfinite(v) & (v >= 0))]
+    low = [n for n, v in _shapes(op).items() if n not in names and np.any(v < 1)]
+    return f"{', '.join(names or low) or 'a shape'}: must be a number of at least 1"
+
+
+def _keep(op: Op, good: NDArray[np.bool_]) -> Op:
+    if good.all():
+        return op
+    fields = {f: getattr(op, f) for f in op.__dataclass_fields__}
+    return type(op)(**fields | {k: v[good] for k, v in _shapes(op).items()})
+
+
+def _roofline(op: Op, hw: Hardware) -> NDArray[np.float64]:
+    """Work at the peaks: the classic roofline with every operand moved once. [s]"""
+    w = work(op)
+    fmt = get_format(getattr(op, "a", "") or getattr(op, "q", "") or "fp32").compute
+    moved = w.weight_bytes + w.cache_bytes + w.stream_bytes
+    matrix = 0.0 if isinstance(op, Elementwise | Collective) else w.flops / hw.rate_table[fmt][0]
+    return np.maximum(np.maximum(matrix, moved / hw.dram_bandwidth[0]), w.link_bytes / hw.link_bandwidth[0])

@@ -6,16 +6,12 @@ Sources: the ``modeling_*.py`` of each family in Hugging Face Transformers or be
 from __future__ import annotations
 
 from workloads.config_fields import Fields
-from workloads.families_common import Heads, Kernel, Reading, attention, glu, kernel_of, spec, stack, two_layer
+from workloads.families_common import Heads, Reading, attention, glu, kernel_of, spec, stack, two_layer
 from workloads.model_spec import FeedForward, Layer, Linear, ModelSpec
 
 
 def plain_ffn(r: Reading, linears: tuple[Linear, ...], function: str) -> FeedForward:
-    try:
-        kernel: Kernel = kernel_of(function)
-    except ValueError as e:
-        raise ValueError(f"{r.f.where}: {e}") from None
-    return FeedForward(linears=linears, activation=kernel, function=function)
+    return FeedForward(linears=linears, activation=kernel_of(r.f, function), function=function)
 
 
 def _uniform(layer: Layer, n: int) -> tuple[tuple[Layer, ...], tuple[int, ...]]:

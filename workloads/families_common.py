@@ -99,13 +99,13 @@ def two_layer(r: Reading, hidden: int, inter: int, up: str, down: str, *, bias: 
     return (r.lin(up, hidden, inter, bias=bias), r.lin(down, inter, hidden, bias=bias, split="row"))
 
 
-def kernel_of(function: str) -> Kernel:
+def kernel_of(f: Fields, function: str) -> Kernel:
     """Kernel of an ungated nonlinearity; refuses what is not known."""
     if function in ("relu", "relu2"):
         return "relu"
     if function.startswith("gelu") or function in ("silu", "swish"):
         return "gelu"
-    raise ValueError(f"activation {function!r} is not known, expected relu, relu2, gelu..., silu")
+    raise f.error("activation", function, "relu, relu2, silu or a kind of gelu")
 
 
 def moe(r: Reading, hidden: int, *, n_experts: int, topk: int, inter: int, path: str = "mlp.experts",
@@ -119,7 +119,7 @@ def moe(r: Reading, hidden: int, *, n_experts: int, topk: int, inter: int, path:
     experts = Experts(name=path, n_experts=n_experts, topk=topk, hidden=expert_hidden or hidden, inter=inter,
                       gated=gated, bias=bias, weight=r.weight or r.dtype, act=r.act or r.dtype)
     return FeedForward(linears=(gate, *shared), experts=experts, extra_params=extra, function=function,
-                       activation="silu_mul" if gated else kernel_of(function))
+                       activation="silu_mul" if gated else kernel_of(r.f, function))
 
 
 def stack(keys: Sequence[K], make: Callable[[K], Layer]) -> tuple[tuple[Layer, ...], tuple[int, ...]]:

@@ -155,6 +155,9 @@ def read_deepseek_v4(r: Reading) -> ModelSpec:
         return Layer(label=label, mixer=mixer, ffn=ffn, norm_params=2 * hidden + streams)
 
     layers, pattern = stack([(c, i < hashed) for i, c in enumerate(ratios)], make)
+    if f.has("expert_dtype"):
+        r.notes.append(f"expert_dtype = {f.text('expert_dtype')}: the checkpoint's format of the routed experts, "
+                       "which its quantization_config does not state")
     r.notes.append("hyper-connections: parameters counted, their small work is not; "
                    "the token-to-expert table of hashed layers holds no parameters")
     head_mix = mult * mult * hidden + mult + 1 if mult > 1 else 0

@@ -50,7 +50,8 @@ _ALIASES = {
 @dataclass(frozen=True)
 class RawConfig:
     """A config as found. ``quantization_config``: the dict inside it, if any (of the nested language model, too);
-    ``hf_quant_config``: the file of that name beside it, if any. ``origin`` is where it came from."""
+    ``hf_quant_config``: the file of that name beside it, if any (a bundled file holds it under ``_hf_quant_config``).
+    ``origin`` is the file it came from."""
 
     name: str
     config: dict[str, Any]
@@ -92,7 +93,8 @@ def load_config(name_or_path: str | Path) -> RawConfig:
     text = str(name_or_path)
     if name := _names().get(text.strip().lower()):
         file = resources.files("workloads.models") / _bundled()[name]
-        return _raw(name, _parse(file.read_text(encoding="utf-8"), _bundled()[name]), None, _bundled()[name])
+        config = _parse(file.read_text(encoding="utf-8"), _bundled()[name])
+        return _raw(name, config, config.get("_hf_quant_config"), _bundled()[name])
     try:
         path = Path(name_or_path).expanduser()
         if path.is_dir() and text:

@@ -51,7 +51,7 @@ KV_NUMBERS = {
     "zai-org/glm-4-9b-chat-1m": 40 * 2 * 4 * 128,
     "google/gemma-7b": 28 * 2 * 16 * 256,
     "google/gemma-2-27b": 46 * 2 * 16 * 128,
-    "google/gemma-4-31B-it": 50 * 2 * 16 * 256 + 10 * 2 * 4 * 512,
+    "nvidia/Gemma-4-31B-IT-NVFP4": 50 * 2 * 16 * 256 + 10 * 2 * 4 * 512,
     "openai/gpt-oss-20b": 24 * 2 * 8 * 64,
     "MiniMaxAI/MiniMax-Text-01": 10 * 2 * 8 * 128,
     "MiniMaxAI/MiniMax-M3": 60 * 2 * 4 * 128 + 57 * 128,
@@ -90,7 +90,7 @@ PATHS = {
         "self_attn.o_proj", "mlp.gate", *(x.replace("mlp.", "mlp.shared_experts.") for x in MLP)]),
     "deepseek-ai/DeepSeek-V2-Lite": ("model.layers", [
         "self_attn.q_proj", "self_attn.kv_a_proj_with_mqa", "self_attn.kv_b_proj", "self_attn.o_proj", *MLP]),
-    "google/gemma-4-26B-A4B-it": ("model.layers", [*LLAMA, "router.proj", *MLP]),
+    "nvidia/Gemma-4-26B-A4B-NVFP4": ("model.layers", [*LLAMA, "router.proj", *MLP]),
     "Qwen/Qwen3.5-35B-A3B": ("model.layers", [
         "linear_attn.in_proj_qkv", "linear_attn.in_proj_z", "linear_attn.in_proj_b", "linear_attn.in_proj_a",
         "linear_attn.out_proj", "mlp.gate", *(x.replace("mlp.", "mlp.shared_expert.") for x in MLP),
@@ -175,7 +175,7 @@ def test_module_paths(name: str, specs: dict[str, ModelSpec]) -> None:
 
 @pytest.mark.parametrize(("name", "path"), [
     ("mistralai/Mixtral-8x7B-v0.1", "block_sparse_moe.experts"), ("Qwen/Qwen3-30B-A3B", "mlp.experts"),
-    ("google/gemma-4-26B-A4B-it", "experts"), ("deepseek-ai/DeepSeek-V4-Flash", "ffn.experts"),
+    ("nvidia/Gemma-4-26B-A4B-NVFP4", "experts"), ("deepseek-ai/DeepSeek-V4-Flash", "ffn.experts"),
     ("moonshotai/Kimi-K3", "block_sparse_moe.experts"), ("zai-org/GLM-5", "mlp.experts"),
 ])
 def test_expert_paths(name: str, path: str, specs: dict[str, ModelSpec]) -> None:
@@ -188,7 +188,7 @@ def test_expert_paths(name: str, path: str, specs: dict[str, ModelSpec]) -> None
 
 @pytest.mark.parametrize(("name", "labels"), [
     ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", {"mamba2": 23, "moe": 23, "full": 6}),
-    ("google/gemma-4-31B-it", {"sliding": 50, "full": 10}),
+    ("nvidia/Gemma-4-31B-IT-NVFP4", {"sliding": 50, "full": 10}),
     ("google/gemma-3-1b-it", {"sliding": 22, "full": 4}),
     ("openai/gpt-oss-20b", {"sliding+moe": 12, "full+moe": 12}),
     ("meta-llama/Llama-4-Scout-17B-16E-Instruct", {"chunked+moe": 36, "full+moe": 12}),

@@ -49,8 +49,11 @@ def test_source_and_quantisation_are_reachable() -> None:
     assert raw.quantization_config["quant_method"] == "fp8"
     assert raw.hf_quant_config is None
     assert load_model("Qwen3-32B-FP8").source
-    nested = load_config("google/gemma-4-31B-it")
+    nested = load_config("nvidia/Gemma-4-31B-IT-NVFP4")
     assert nested.quantization_config is not None
+    apart = load_config("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-FP8")
+    assert apart.hf_quant_config is not None
+    assert apart.hf_quant_config["quantization"]["quant_algo"] == "FP8"
 
 
 @pytest.mark.parametrize(("text", "near"), [

@@ -68,7 +68,8 @@ def load(op: str) -> FittedFile:
 def lookup(op: str, variant: str, device: str, generation: str, framework: str = "") -> Found:
     """Best set for a device: its own, else its generation's pooled one, else the pool of all ("transferred").
 
-    Within a level the asked framework is preferred, then a set for any framework, then the one with most rows.
+    Within a level the asked framework is preferred, then another version of it, then a set for any framework, then
+    the one with most rows.
     Raises ``KeyError`` when the op has no set of this variant at all.
     """
     sets = [s for s in load(op).set if s.variant == variant]
@@ -76,9 +77,7 @@ def lookup(op: str, variant: str, device: str, generation: str, framework: str =
         raise KeyError(f"{op}: no fitted set of variant {variant!r}")
 
     def best(candidates: list[ParameterSet]) -> ParameterSet | None:
-        rank = {framework: 0, "": 1} if framework else {"": 0}
-        ordered = sorted(candidates, key=lambda s: (rank.get(s.framework, 2), -s.n_rows))
-        return ordered[0] if ordered else None
+        return min(candidates, key=lambda s: (_distance(s.framework, framework), -s.n_rows), default=None)
 
     if own := best([s for s in sets if s.device == device]):
         return Found(params=own, source="fitted")
@@ -87,3 +86,17 @@ def lookup(op: str, variant: str, device: str, generation: str, framework: str =
     if pool := best([s for s in sets if not s.device and not s.generation]):
         return Found(params=pool, source="transferred")
     raise KeyError(f"{op}: no fitted set of variant {variant!r} for generation {generation!r} and no pool")
+
+
+def _family(framework: str) -> str:
+    """Library without its version ("vllm-0.24.0" -> "vllm"); eager frameworks are one family."""
+    name = framework.split("-")[0].split(" ")[0].lower()
+    return {"torch": "eager", "hf": "eager", "nccl": "library", "oneccl": "library"}.get(name, name)
+
+
+def _distance(have: str, asked: str) -> int:
+    if have == asked:
+        return 0
+    if asked and have and _family(have) == _family(asked):
+        return 1
+    return 2 if not have else 3

@@ -119,7 +119,7 @@ def _model(query: Query) -> ModelSpec:
     spec = read_config(config, name=raw.name, source=raw.source)
     scheme = (preset(query.quant) if query.quant
               else scheme_from_config(raw.quantization_config, raw.hf_quant_config, where=raw.origin,
-                                      expert_dtype=str(config.get("expert_dtype") or "") or None)))
+                                      expert_dtype=str(config.get("expert_dtype") or "") or None))
     if query.gemm_quant or query.moe_quant or query.kv_quant or query.fmha_quant:
         scheme = with_modes(scheme or QuantScheme(name="none"), gemm=query.gemm_quant, moe=query.moe_quant,
                             kv=query.kv_quant, attention=query.fmha_quant)

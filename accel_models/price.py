@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from accel_models import fitted_store
 from accel_models.bind import Hardware
 from accel_models.cost.attention import attention_decode, attention_prefill
+from accel_models.cost.attention import variant as attention_variant
 from accel_models.cost.collective import BORROWS as LINK_BORROWS
 from accel_models.cost.collective import collective
 from accel_models.cost.elementwise import BORROWS as KIND_BORROWS
@@ -76,8 +77,9 @@ def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "") -> list[Price
 #: Fields that are numbers (stacked) and those that tell kernels apart (ops must agree on them to be priced together).
 _SHAPES: dict[type[Op], tuple[str, ...]] = {
     Gemm: ("m", "n", "k", "batch", "resident"),
-    Moe: ("tokens", "hidden", "inter", "topk", "n_experts", "n_local", "skew"),
-    Attention: ("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim", "v_head_dim", "kv_elements", "window"),
+    Moe: ("tokens", "hidden", "inter", "topk", "n_experts", "n_local", "skew", "dealt", "resident"),
+    Attention: ("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim", "v_head_dim", "kv_elements", "window",
+                "resident"),
     Scan: ("batch", "q_len", "flops_per_token", "state_elements", "io_elements"),
     Elementwise: ("rows", "cols", "bytes_read", "bytes_written"),
     Collective: ("nbytes", "n_devices"),
@@ -238,7 +240,8 @@ def _moe(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
     col = _Columns(hw, f["tokens"].ndim - 2)
     ways = [multiply(op.a, op.w, native) for native in hw.native]
     found = fitted("moe", moe, tuple(_MOE_VARIANT[w.variant] for w in ways), hw.identity, framework)
-    cost = moe(*(f[k] for k in _SHAPES[Moe] if k != "skew"), skew=f["skew"], gated=op.gated, bytes_a=col([w.bytes_a for w in ways]),
+    cost = moe(*(f[k] for k in _SHAPES[Moe][:6]), skew=f["skew"], dealt=f["dealt"], repeated=f["resident"],
+               gated=op.gated, bytes_a=col([w.bytes_a for w in ways]),
                bytes_w=get_format(op.w).nbytes, bytes_out=get_format(op.out).nbytes,
                peak=col(hw.rates([w.compute for w in ways])), vector_peak=col(hw.vector_rate),
                dequant_ops=col([w.dequant_ops for w in ways]), **col.common(*_MEMORY), **col.fitted(found))
@@ -249,10 +252,11 @@ def _attention(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Pri
     assert isinstance(op, Attention)
     col = _Columns(hw, f["batch"].ndim - 2)
     formula = attention_decode if op.phase == "decode" else attention_prefill
-    found = fitted("attention", formula, (op.phase,) * len(hw), hw.identity, framework)
     fmt = get_format(op.q).compute
-    cost = formula(*(f[k] for k in _SHAPES[Attention] if k != "kv_elements"), kv_elements=f["kv_elements"],
-                   bytes_q=get_format(op.q).nbytes, bytes_kv=get_format(op.kv).nbytes, causal=float(op.causal),
+    kernels = tuple(attention_variant(op.phase, op.q if fmt in native else "", op.kv) for native in hw.native)
+    found = fitted("attention", formula, kernels, hw.identity, framework)
+    cost = formula(*(f[k] for k in _SHAPES[Attention][:7]), f["window"], kv_elements=f["kv_elements"], warm=f["resident"],
+                   bytes_q=max(get_format(op.q).nbytes, 2.0), bytes_kv=get_format(op.kv).nbytes, causal=float(op.causal),
                    peak=col(hw.rate_table[fmt]), vector_peak=col(hw.vector_rate), **col.common(*_MEMORY),
                    **col.fitted(found))
     return _priced(cost, found, [fmt] * len(hw), col)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind
+from accel_models.cost.collective import NODE_NETWORK, link_class
 from accel_models.cost.elementwise import BORROWS
 from accel_models.cost.terms import REGIMES, regime
 from accel_models.price import price
@@ -32,7 +33,7 @@ def added_names(header: Sequence[str]) -> list[str]:
 
 #: Columns of text that tell kernels apart; all others that an op needs are numbers.
 LABELS = ("op", "phase", "device", "framework", "dtype", "dtype_a", "dtype_w", "dtype_q", "dtype_kv", "quant", "cache",
-          "kernel", "distribution")
+          "kernel", "distribution", "link", "devices_per_node")
 NUMBERS = ("m", "n", "k", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim", "window", "n_tokens", "hidden",
            "inter", "topk", "n_experts", "tp", "rows", "cols", "bytes_rw", "n_devices", "bytes", "prefix")
 
@@ -40,8 +41,9 @@ NUMBERS = ("m", "n", "k", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "
 QUANT = {"": ("", ""), "none": ("", ""), "fp8_dynamic": ("fp8_e4m3", "fp8_e4m3"), "fp8_block128": ("fp8_g128", "fp8_block128"),
          "nvfp4_g16": ("nvfp4", "nvfp4"), "int8_weight_only": ("", "int8"), "int4_weight_only": ("", "int4_g128"),
          "int8_smoothquant": ("int8", "int8"), "int8_w8a8_dynamic": ("int8", "int8")}
-#: ``cache`` -> share of the weight that is in L2 when the op starts.
-RESIDENT = {"": 0.0, "cold": 0.0, "mixed": 0.5, "warm": 1.0, "unknown": 0.0}
+#: ``cache`` -> share of the operand that is in L2 when the op starts. Blank or unknown means what the usual benchmark
+#: loop does: it rotates the weights of a GEMM, and repeats attention and experts on the same operands.
+RESIDENT = {"cold": 0.0, "mixed": 0.5, "warm": 1.0}
 
 Row = dict[str, str]
 Columns = dict[str, NDArray[np.float64]]
@@ -94,7 +96,7 @@ def _group(labels: Row, at: dict[str, int], rows: list[Sequence[str]], device: s
     """Predict rows that agree on all labels."""
     try:
         make = _maker(labels, at)
-        hw = _hardware(labels.get("device") or device)
+        hw = _hardware(labels.get("device") or device, labels)
         columns = {name: _numbers([r[at[name]] for r in rows]) for name in NUMBERS if name in at}
         op = make(labels, columns)
     except (ValueError, KeyError) as error:
@@ -131,10 +133,22 @@ def _number(text: str) -> float:
         return np.nan
 
 
-def _hardware(name: str) -> Hardware:
+def _hardware(name: str, labels: Row) -> Hardware:
+    """One device; ``link`` and ``devices_per_node`` of a collective's row say how it is joined to the others."""
     if not name:
         raise ValueError("no device: the row names none and --hw is not given")
-    return bind([load_device(name)])
+    device = load_device(name)
+    hw = bind([device])
+    if text := labels.get("link", ""):
+        kind = link_class(text)
+        fast = next((x for x in device.link.values() if x.kind == ("pcie" if kind == "pcie" else "nvlink")), None)
+        if fast is None:
+            raise ValueError(f"link {text!r}: {name} has no such link; known: {', '.join(device.link) or 'none'}")
+        hw = replace(hw, link_class=(kind,), link_bandwidth=np.array([fast.bandwidth.value]),
+                     network_bandwidth=np.array([NODE_NETWORK if kind == "internode" else np.inf]))
+    if per_node := labels.get("devices_per_node", ""):
+        hw = replace(hw, domain=np.array([_number(per_node)]))
+    return hw
 
 
 def _maker(labels: Row, at: dict[str, int]) -> Callable[[Row, Columns], Op]:
@@ -171,7 +185,7 @@ def _attention(labels: Row, c: Columns) -> Attention:
     heads, dim = c["n_kv_heads"], c["head_dim"]
     return Attention(name=phase, phase=phase, batch=_or(c, "batch", 1.0), q_len=_or(c, "q_len", 1.0), kv_len=c["kv_len"],
                      n_heads=c["n_heads"], n_kv_heads=heads, head_dim=dim, v_head_dim=dim, kv_elements=2 * heads * dim,
-                     window=_or(c, "window", 0.0), q=get_format(labels.get("dtype_q") or labels.get("dtype") or "bf16").name,
+                     window=_or(c, "window", 0.0), resident=RESIDENT.get(labels.get("cache", ""), 1.0), q=get_format(labels.get("dtype_q") or labels.get("dtype") or "bf16").name,
                      kv=get_format(labels.get("dtype_kv") or labels.get("dtype_q") or labels.get("dtype") or "bf16").name)
 
 
@@ -179,7 +193,8 @@ def _moe(labels: Row, c: Columns) -> Moe:
     skew = labels.get("distribution", "")
     exponent = _number(skew.removeprefix("power_law_")) if skew.startswith("power_law_") else 0.0
     return Moe(name="moe", tokens=c["n_tokens"], hidden=c["hidden"], inter=c["inter"] / _or(c, "tp", 1.0), topk=c["topk"],
-               n_experts=c["n_experts"], n_local=c["n_experts"], skew=exponent, gated="nongated" not in labels.get("kernel", ""),
+               n_experts=c["n_experts"], n_local=c["n_experts"], skew=exponent, dealt=1.0,
+               resident=RESIDENT.get(labels.get("cache", ""), 1.0), gated="nongated" not in labels.get("kernel", ""),
                a=get_format(labels.get("dtype_a") or "bf16").name, w=get_format(labels.get("dtype_w") or "bf16").name)
 
 

@@ -48,7 +48,8 @@ class Moe(Op):
 
     ``tokens`` enter; each picks ``topk`` of ``n_experts``; this device holds ``n_local`` of them, each of width
     ``inter`` (already divided by the tensor-parallel degree). ``skew``: exponent of a power law of loads over the
-    experts, 0 for even. ``gated``: gate, up and down, else up and down.
+    experts, 0 for even; ``dealt`` 1: exactly those loads, as benchmarks deal them, 0: tokens choose at random.
+    ``resident`` 1: the weights were used just before and stay in L2 as far as they fit. ``gated``: gate, up and down, else up and down.
     """
 
     tokens: ArrayLike
@@ -58,6 +59,8 @@ class Moe(Op):
     n_experts: ArrayLike
     n_local: ArrayLike
     skew: ArrayLike = 0.0
+    dealt: ArrayLike = 0.0
+    resident: ArrayLike = 0.0
     gated: bool = True
     a: str = "bf16"
     w: str = "bf16"
@@ -83,6 +86,7 @@ class Attention(Op):
     v_head_dim: ArrayLike            # of V
     kv_elements: ArrayLike
     window: ArrayLike = 0.0
+    resident: ArrayLike = 0.0        # 1: the operands were touched just before and stay in L2 as far as they fit
     causal: bool = True
     q: str = "bf16"
     kv: str = "bf16"

@@ -29,6 +29,22 @@ BORROWS = {
     "cxl": "pcie", "storage": "pcie",
 }
 
+#: Start of a link's name -> link class. Pairs bridged by NVLink hang on PCIe as a whole.
+_CLASSES = (("pairwise-nvlink", "nvlink-pair"), ("nvswitch", "nvswitch"), ("nvlink", "nvswitch"), ("pcie", "pcie"))
+#: Rate of a node's network that ``internode_efficiency`` is relative to [B/s]: the source of the multi-node rows does not
+#: state theirs, 100 Gbit/s is assumed.
+NODE_NETWORK = 12.5e9
+
+
+def link_class(link: str) -> str:
+    """Link class of a name as measured tables write it ("nvswitch+internode", "pcie4"). Raises ``ValueError``."""
+    if "internode" in link:
+        return "internode"
+    found = next((name for start, name in _CLASSES if link.startswith(start)), "")
+    if not found:
+        raise ValueError(f"link {link!r} is not known; it must begin with {', '.join(start for start, _ in _CLASSES)}")
+    return found
+
 
 class _Pattern(NamedTuple):
     """Within a group of ``n``: steps of the ring, steps of the low-latency exchange, traffic per message byte."""

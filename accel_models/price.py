@@ -22,7 +22,7 @@ from accel_models.cost.collective import BORROWS as LINK_BORROWS
 from accel_models.cost.collective import collective
 from accel_models.cost.elementwise import BORROWS as KIND_BORROWS
 from accel_models.cost.elementwise import elementwise
-from accel_models.cost.energy import energy
+from accel_models.cost.energy import energy, transfer
 from accel_models.cost.gemm import gemm
 from accel_models.cost.moe import moe
 from accel_models.cost.scan import scan
@@ -108,13 +108,13 @@ def _row(a: Array, row: int, n_axes: int) -> Array:
 # -- fitted parameters ----------------------------------------------------------------------------------------------
 
 @cache
-def _defaults(function: Callable[..., Cost]) -> dict[str, float]:
+def _defaults(function: Callable[..., Any]) -> dict[str, float]:
     parameters = inspect.signature(function).parameters.values()
     return {p.name: float(p.default) for p in parameters if isinstance(p.default, float | int)}
 
 
 @lru_cache(maxsize=4096)
-def fitted(op: str, function: Callable[..., Cost], variants: tuple[str, ...], devices: tuple[tuple[str, str], ...],
+def fitted(op: str, function: Callable[..., Any], variants: tuple[str, ...], devices: tuple[tuple[str, str], ...],
            framework: str) -> Fitted:
     """Parameters of ``function`` for each (device, generation), one variant each. A value that a set does not
     hold keeps the function's default; a variant that was never fitted anywhere is ``assumed``."""
@@ -164,9 +164,12 @@ def _priced(cost: Cost, found: Fitted, formats: Sequence[str], col: _Columns) ->
     """Attach intervals by regime, and energy. ``cost`` arrays are (ops, devices, *axes); one format per device."""
     which = np.broadcast_to(regime(cost), np.shape(cost.time))
     device = np.arange(len(found.source)).reshape((-1, *col.tail))
-    cells = fitted("energy", energy, tuple(formats), col.hw.identity, "")
-    joules = energy(cost.time, cost.flops, cost.nbytes, idle_power=col(col.hw.idle), tdp=col(col.hw.tdp),
-                    **col.fitted(cells))
+    hw = col.hw
+    # One set serves all formats: energy per operation goes with the power limit over the rate of the format.
+    cells = fitted("energy", transfer, ("bf16",) * len(hw), hw.identity, "")
+    per = transfer(col.fitted(cells), peak=col(hw.rates(formats)), **col.common("dram_bandwidth", "tdp"))
+    joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=per.j_per_op, j_per_byte=per.j_per_byte,
+                    idle_power=np.maximum(per.idle_power, col(hw.idle)), tdp=col(hw.tdp))
     return Priced(cost, found.lo[which, device], found.hi[which, device], joules.total, found.source)
 
 

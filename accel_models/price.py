@@ -160,13 +160,13 @@ class _Columns:
         return {k: self(v) for k, v in scaled.items()}
 
 
-def _priced(cost: Cost, found: Fitted, formats: Sequence[str], col: _Columns) -> Priced:
+def _priced(cost: Cost, found: Fitted, formats: Sequence[str], col: _Columns, energy_set: str = "bf16") -> Priced:
     """Attach intervals by regime, and energy. ``cost`` arrays are (ops, devices, *axes); one format per device."""
     which = np.broadcast_to(regime(cost), np.shape(cost.time))
     device = np.arange(len(found.source)).reshape((-1, *col.tail))
     hw = col.hw
     # One set serves all formats: energy per operation goes with the power limit over the rate of the format.
-    cells = fitted("energy", transfer, ("bf16",) * len(hw), hw.identity, "")
+    cells = fitted("energy", transfer, (energy_set,) * len(hw), hw.identity, "")
     per = transfer(col.fitted(cells), peak=col(hw.rates(formats)), **col.common("dram_bandwidth", "tdp"))
     joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=per.j_per_op, j_per_byte=per.j_per_byte,
                     idle_power=np.maximum(per.idle_power, col(hw.idle)), tdp=col(hw.tdp))
@@ -262,7 +262,7 @@ def _attention(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Pri
                    bytes_q=max(get_format(op.q).nbytes, 2.0), bytes_kv=get_format(op.kv).nbytes, causal=float(op.causal),
                    peak=col(hw.rate_table[fmt]), vector_peak=col(hw.vector_rate), **col.common(*_MEMORY),
                    **col.fitted(found))
-    return _priced(cost, found, [fmt] * len(hw), col)
+    return _priced(cost, found, [fmt] * len(hw), col, "attention_bf16")
 
 
 def _scan(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:

@@ -1,0 +1,61 @@
+"""Repeat every fit, and write the fitted files, the scores and the pages made of them.
+
+``python -m validate.accuracy --data DIR`` in a checkout; ``--only gemm,moe`` for some, ``--render`` for the pages alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from validate import fit_attention, fit_collective, fit_elementwise, fit_energy, fit_gemm, fit_moe
+from validate.measured import data_dir
+from validate.scores import COLUMNS, ORDER, SCORES, page, put_into, save, stored, summary
+from validate.study import OUT, Study, write
+
+STUDIES: dict[str, Callable[[Path], Study]] = {
+    "gemm": fit_gemm.study, "attention": fit_attention.study, "moe": fit_moe.study,
+    "elementwise": fit_elementwise.study, "collective": fit_collective.study,
+}
+
+
+def refit(directory: Path, ops: Sequence[str]) -> list[dict[str, Any]]:
+    """Repeat the fits of ``ops`` and write their files; scores of the other ops stay as they are."""
+    kept = [s for s in (stored() if SCORES.exists() else []) if s["op"] not in ops]
+    new: list[dict[str, Any]] = []
+    for op in ops:
+        begun = time.process_time()
+        if op == "energy":
+            made, found, digest = fit_energy.fit_device(directory)
+            fit_energy.write(made, digest, OUT / "energy.toml")
+            new += [{"framework": ""} | f for f in found]
+        else:
+            study = STUDIES[op](directory)
+            write(study, OUT / f"{op}.toml")
+            new += study.scores()
+        print(f"{op}: {time.process_time() - begun:.0f} s of CPU", file=sys.stderr)
+    return sorted(kept + new, key=lambda s: (ORDER.index(s["op"]), *(str(s[c]) for c in COLUMNS[1:6])))
+
+
+def main() -> None:
+    """Command line: refit, score, and write the pages into the checkout (the current directory)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=None, help="directory of the measured tables (or PERFBOARD_DATA)")
+    parser.add_argument("--only", default=",".join((*STUDIES, "energy")), help="ops to fit, comma-separated")
+    parser.add_argument("--pages", type=Path, default=Path(), help="checkout whose README and docs are rewritten")
+    parser.add_argument("--render", action="store_true", help="rewrite the pages from the stored scores, fit nothing")
+    options = parser.parse_args()
+    if not options.render:
+        save(refit(data_dir(options.data), options.only.split(",")))
+    scores = stored()
+    (options.pages / "docs").mkdir(exist_ok=True)
+    (options.pages / "docs" / "accuracy.md").write_text(page(scores), encoding="utf-8")
+    put_into(options.pages / "README.md", summary(scores))
+
+
+if __name__ == "__main__":
+    main()

@@ -56,20 +56,25 @@ class Fitted(NamedTuple):
     source: tuple[str, ...]
 
 
-def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "") -> list[Priced]:
-    """Price every op once (``repeat`` is the caller's); ops of one kind and shape go through in one call."""
+def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int = 0) -> list[Priced]:
+    """Price every op once (``repeat`` is the caller's); ops of one kind and shape go through in one call.
+
+    ``n_axes``: axes of the workload, where it has more than any of these ops; results are aligned to them, so that
+    arrays of different ops broadcast.
+    """
     out: list[Priced | None] = [None] * len(ops)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, op in enumerate(ops):
         shape = np.broadcast_shapes(*(np.shape(getattr(op, f)) for f in _SHAPES[type(op)]))
         groups.setdefault((type(op), shape, *(getattr(op, f) for f in _LABELS[type(op)])), []).append(i)
-    for (kind, shape, *_), members in groups.items():
+    axes = max([n_axes, *(len(shape) for _, shape, *_ in groups)])
+    for (kind, *_), members in groups.items():
         chosen = [ops[i] for i in members]
-        fields = {f: _stack([getattr(op, f) for op in chosen], len(shape)) for f in _SHAPES[kind]}
+        fields = {f: _stack([getattr(op, f) for op in chosen], axes) for f in _SHAPES[kind]}
         priced = _PRICERS[kind](chosen[0], fields, hw, framework)
         for row, i in enumerate(members):
-            cost = Cost(*(_row(a, row, len(shape)) for a in priced.cost))
-            lo, hi, joules = (_row(a, row, len(shape)) for a in (priced.lo, priced.hi, priced.energy))
+            cost = Cost(*(_row(a, row, axes) for a in priced.cost))
+            lo, hi, joules = (_row(a, row, axes) for a in (priced.lo, priced.hi, priced.energy))
             out[i] = Priced(cost, lo, hi, joules, priced.source)
     return [p for p in out if p is not None]
 

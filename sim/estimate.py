@@ -106,7 +106,7 @@ def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: 
     micro = np.maximum(batch / split.pp, 1.0)
     later = graph.build(spec, [graph.decode(micro, isl + osl / 2)], split).ops if spec.causal else ()
     n_axes = np.broadcast(batch, isl, osl, np.asarray(workload.prefix)).ndim
-    priced = price([*first, *later], hardware, framework=framework)
+    priced = price([*first, *later], hardware, framework=framework, n_axes=n_axes)
     prefill = _step(first, priced[:len(first)], hardware, n_axes)
     decode = _step(later, priced[len(first):], hardware, n_axes) if later else None
     held = memory(spec, hardware, workload, split, n_axes)

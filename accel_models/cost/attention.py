@@ -23,8 +23,8 @@ SPLIT = np.concatenate([PIECES, PIECES])
 MATRIX = np.repeat([True, False], len(PIECES))
 #: Rows of a matrix instruction, most query rows of a decode tile, shortest piece of the KV cache a split leaves.
 MMA_ROWS, MAX_ROWS, MIN_PIECE = 16.0, 64.0, 64.0
-#: Tiles of the vector path resident per processor, over those of the matrix path (they hold far less on chip).
-VECTOR_SLOTS = 4.0
+#: Added to a candidate that the library does not have. [s]
+NEVER = 1e6
 #: Elements times candidates evaluated at once; keeps temporaries in cache.
 CHUNK = 4096
 
@@ -46,7 +46,8 @@ def attention_prefill(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_h
                       dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike,
                       warm: ArrayLike = 0.0, appends: ArrayLike = 0.0, launch: ArrayLike = 0.0,
                       efficiency: ArrayLike = 0.8, tile_loss: ArrayLike = 16.0, softmax_ops: ArrayLike = 20.0,
-                      overlap: ArrayLike = 0.7, fill: ArrayLike = 128.0, tail_share: ArrayLike = 0.7,
+                      overlap: ArrayLike = 0.7, fill: ArrayLike = 64.0,
+                      start: ArrayLike = 2e-6, tail_share: ArrayLike = 0.7,
                       dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.7, append: ArrayLike = 1.0,
                       packs: ArrayLike = 1.0, window_packs: ArrayLike = 1.0, window_skip: ArrayLike = 1.0,
                       sharpness: ArrayLike = 2.0, overhead: ArrayLike = 8e-6) -> Cost:
@@ -73,7 +74,7 @@ def attention_prefill(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_h
     return _in_chunks(_prefill, len(TILE_Q), as_floats(
         batch, q_len, kv_len, n_heads, n_kv_heads, head_dim, v_head_dim, window, kv, bytes_q, bytes_kv, causal, appends,
         peak, vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, tile_loss,
-        softmax_ops, overlap, fill, tail_share, dram_efficiency, l2_efficiency, append, packs, window_packs,
+        softmax_ops, overlap, fill, start, tail_share, dram_efficiency, l2_efficiency, append, packs, window_packs,
         window_skip, sharpness, overhead))
 
 
@@ -83,10 +84,11 @@ def attention_decode(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_he
                      causal: ArrayLike = 1.0, peak: ArrayLike, vector_peak: ArrayLike, n_units: ArrayLike,
                      dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike,
                      warm: ArrayLike = 0.0, launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.4,
-                     vector_efficiency: ArrayLike = 0.3, pack_limit: ArrayLike = np.inf, pad_rows: ArrayLike = 32.0,
+                     vector_efficiency: ArrayLike = 0.3, vector_path: ArrayLike = 0.0, vector_slots: ArrayLike = 4.0,
+                     pack_limit: ArrayLike = np.inf, pad_rows: ArrayLike = 32.0,
                      start: ArrayLike = 1e-6, slots: ArrayLike = 2.0, flight: ArrayLike = 0.5,
                      dram_efficiency: ArrayLike = 0.85, l2_efficiency: ArrayLike = 0.5,
-                     resident_share: ArrayLike = 0.7, tail_share: ArrayLike = 0.5, max_split: ArrayLike = np.inf,
+                     resident_share: ArrayLike = 1.0, tail_share: ArrayLike = 0.5, max_split: ArrayLike = np.inf,
                      window_packs: ArrayLike = 1.0, window_skip: ArrayLike = 1.0,
                      sharpness: ArrayLike = 3.0, split_cost: ArrayLike = 2e-6, overhead: ArrayLike = 6e-6) -> Cost:
     """Time of one fused attention of one or a few new tokens per sequence against its cache.
@@ -98,8 +100,8 @@ def attention_decode(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_he
     return _in_chunks(_decode, len(SPLIT), as_floats(
         batch, q_len, kv_len, n_heads, n_kv_heads, head_dim, v_head_dim, window, kv, bytes_q, bytes_kv, causal, peak,
         vector_peak, n_units, dram_bandwidth, l2_bandwidth, l2_capacity, warm, launch, efficiency, vector_efficiency,
-        pack_limit, pad_rows, start, slots, flight, dram_efficiency, l2_efficiency, resident_share, tail_share,
-        max_split, window_packs, window_skip, sharpness, split_cost, overhead))
+        vector_path, vector_slots, pack_limit, pad_rows, start, slots, flight, dram_efficiency, l2_efficiency,
+        resident_share, tail_share, max_split, window_packs, window_skip, sharpness, split_cost, overhead))
 
 
 def _elements(kv_elements: ArrayLike | None, n_kv_heads: ArrayLike, head_dim: ArrayLike,
@@ -137,8 +139,8 @@ def _prefill(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d
              elements: Array, bytes_q: Array, bytes_kv: Array, causal: Array, appends: Array, peak: Array,
              vector_peak: Array, n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, warm: Array,
              launch: Array, efficiency: Array, tile_loss: Array, softmax_ops: Array, overlap: Array, fill: Array,
-             tail_share: Array, dram_eff: Array, l2_eff: Array, append: Array, packs: Array, window_packs: Array,
-             window_skip: Array, sharpness: Array, overhead: Array) -> Cost:
+             start: Array, tail_share: Array, dram_eff: Array, l2_eff: Array, append: Array, packs: Array,
+             window_packs: Array, window_skip: Array, sharpness: Array, overhead: Array) -> Cost:
     """All arguments end in an axis of length 1 on which the tile heights lie."""
     some = (batch > 0) & (q > 0) & (kv > 0) & (heads > 0)
     limit = np.where(window > 0, np.minimum(window, kv), kv)
@@ -153,10 +155,10 @@ def _prefill(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d
     tiles = batch * heads / pack * np.ceil(q * pack / TILE_Q)
     full = tiles / n_units
     waves = np.maximum(full + tail_share * (np.ceil(full) - full), 1.0)
-    steps = np.maximum(waves * (length + fill), walked + fill)
     matmul = 2.0 * TILE_Q * (d + dv) * n_units / (peak * efficiency) * (1.0 + tile_loss / TILE_Q)
     softmax = TILE_Q * softmax_ops * n_units / vector_peak
-    compute = steps * (np.maximum(matmul, softmax) + (1.0 - overlap) * np.minimum(matmul, softmax))
+    per_key = np.maximum(matmul, softmax) + (1.0 - overlap) * np.minimum(matmul, softmax)
+    compute = np.maximum(waves * ((length + fill) * per_key + start), (walked + fill) * per_key + start)
     dram_rate = dram_bw * dram_eff
     l2_rate = np.maximum(l2_bw * l2_eff, dram_rate)
     qo = batch * q * heads * (d + dv) * bytes_q
@@ -174,7 +176,8 @@ def _prefill(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d
 def _decode(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d: Array, dv: Array, window: Array,
             elements: Array, bytes_q: Array, bytes_kv: Array, causal: Array, peak: Array, vector_peak: Array,
             n_units: Array, dram_bw: Array, l2_bw: Array, l2_cap: Array, warm: Array, launch: Array, efficiency: Array,
-            vector_efficiency: Array, pack_limit: Array, pad_rows: Array, start: Array, slots: Array, flight: Array,
+            vector_efficiency: Array, vector_path: Array, vector_slots: Array, pack_limit: Array, pad_rows: Array,
+            start: Array, slots: Array, flight: Array,
             dram_eff: Array, l2_eff: Array, resident_share: Array, tail_share: Array, max_split: Array,
             window_packs: Array, window_skip: Array, sharpness: Array, split_cost: Array, overhead: Array) -> Cost:
     """All arguments end in an axis of length 1 on which the (path, split) pairs lie."""
@@ -188,7 +191,7 @@ def _decode(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d:
     blocks = batch * np.where(MATRIX, kv_heads * tall * group / np.maximum(packed, 1e-9), heads * q)
     tiles = np.maximum(blocks * np.minimum(np.minimum(SPLIT, max_split), np.ceil(span / MIN_PIECE)), 1.0)
     split = tiles / np.maximum(blocks, 1.0)
-    resident_tiles = n_units * slots * np.where(MATRIX, 1.0, VECTOR_SLOTS)
+    resident_tiles = n_units * np.where(MATRIX, slots, vector_slots)
     full = tiles / resident_tiles
     waves = np.maximum(full + tail_share * (np.ceil(full) - full), 1.0)
     rows = np.maximum(np.ceil(packed / tall / MMA_ROWS) * MMA_ROWS, pad_rows)
@@ -203,7 +206,10 @@ def _decode(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d:
     reread = cache * np.where(MATRIX, tall * group / np.maximum(packed, 1e-9), group) / l2_rate
     memory = np.maximum(stream, reread) * (1.0 + flight * n_units / tiles)
     partial = np.where(split > 1.0, split_cost + batch * q * heads * (split + 1.0) * dv * 4.0 / l2_rate, 0.0)
-    busy = smooth_max(compute, memory, sharpness) + partial + np.where(MATRIX & (group > pack_limit), 1e3, 0.0)
+    busy = smooth_max(compute, memory, sharpness) + partial
+    # A library with a vector kernel takes it for one head per KV head and beyond what its matrix kernel packs.
+    vector = (vector_path > 0) & ((group <= 1.0) | (group > pack_limit))
+    busy = np.where(vector == MATRIX, NEVER, 0.0) + busy
     flops = 2.0 * batch * q * heads * seen * (d + dv)
     nbytes = qo + batch * seen * elements * bytes_kv
     return _cheapest(busy, compute, memory, launch + overhead, flops, nbytes, some)

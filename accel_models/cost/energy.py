@@ -7,6 +7,7 @@ was fitted to measurements, so here the dynamic part is cut to what the limit le
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,34 @@ class Energy(NamedTuple):
     memory: Array
     power: Array
     limited: Array
+
+
+class Joules(NamedTuple):
+    """Keyword arguments of :func:`energy` that depend on the device. [J/FLOP, J/B, J/B, W]"""
+
+    j_per_op: Array
+    j_per_byte: Array
+    j_per_byte_cache: Array
+    idle_power: Array
+
+
+def transfer(values: Mapping[str, float], *, peak: ArrayLike, dram_bandwidth: ArrayLike, tdp: ArrayLike) -> Joules:
+    """Energies for a device from a fitted set (variant = compute format) of ``accel_models/fitted/energy.toml``.
+
+    Boards are built so that neither full matrix rate nor full memory rate alone exceeds the power limit by much, so
+    the limit per rate carries an energy from one device to another: ``j_per_op`` goes with tdp / peak, ``j_per_byte``
+    with tdp / bandwidth (350 W / 864 GB/s of GDDR6 against 700 W / 4.8 TB/s of HBM3e is 2.8 times, as are the 15 and
+    5.4 pJ/bit of the two memories), static power with tdp. On the device that was fitted the factors are 1.
+
+    Parameters
+    ----------
+    peak : array_like            Dense matrix rate of the format that is multiplied. [FLOP/s]
+    dram_bandwidth, tdp : array_like  [B/s, W]
+    """
+    peak, dram_bandwidth, tdp = as_floats(peak, dram_bandwidth, tdp)
+    per_byte = tdp / dram_bandwidth / values["tdp_per_byte"]
+    return Joules(values["j_per_op"] * (tdp / peak) / values["tdp_per_op"], values["j_per_byte"] * per_byte,
+                  values["j_per_byte_cache"] * per_byte, values["static_share"] * tdp)
 
 
 def energy(time: ArrayLike, flops: ArrayLike, nbytes_dram: ArrayLike, nbytes_cache: ArrayLike = 0.0, *,

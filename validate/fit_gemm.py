@@ -28,14 +28,14 @@ class Kind(NamedTuple):
     a: str
     w: str
     quantised: bool = False
-    gemv_rows: float = 1.0      # most rows of the library's matrix-vector kernel, see ``_SMALL``
+    gemv_rows: tuple[float, ...] = (1.0,)     # most rows of the library's matrix-vector kernel, to choose from
 
 
 #: TensorRT-LLM has matrix-vector kernels of several rows for these (measured times jump beyond so many).
-_SMALL = 8.0
+_SMALL = (4.0, 8.0)
 KINDS = {
     "none": Kind("bf16", "bf16", "bf16"),
-    "fp32": Kind("fp32", "fp32", "fp32", gemv_rows=0.0),
+    "fp32": Kind("fp32", "fp32", "fp32", gemv_rows=(0.0,)),
     "fp8_dynamic": Kind("fp8", "fp8", "fp8", True),
     "fp8_block128": Kind("fp8", "fp8_g128", "fp8_block128", True),
     "nvfp4_g16": Kind("fp4", "nvfp4", "nvfp4", True),
@@ -54,6 +54,7 @@ _COMMON = (
 _GEMV_FIXED = Parameter("gemv_fixed", 1.0, 0.3, 2.0)
 _GEMV_GAIN = Parameter("gemv_gain", 1.05, 0.7, 1.5)
 _PASSES = Parameter("quant_passes", 1.5, 0.2, 10.0)
+_REACH = (Parameter("reach", 2e8, 5e6, 2e9), Parameter("reach_loss", 0.3, 1e-3, 10.0))
 _EAGER = Parameter("eager_overhead", 2.5e-5, 1e-6, 2e-4)
 
 
@@ -102,12 +103,16 @@ def _bytes(t: Table) -> tuple[Array, Array, Array]:
             np.where(variants == "fp32", 4.0, 2.0))
 
 
-def parameters(variant: str) -> tuple[Parameter, ...]:
+def parameters(variant: str, pool: bool = False) -> tuple[Parameter, ...]:
     if variant == "fp32":
-        return (*_COMMON, _EAGER)
+        return (*(p for p in _COMMON if p.name != "l2_efficiency"), *_REACH, _EAGER)
     if KINDS[variant].quantised:
         return (*_COMMON, _GEMV_FIXED, _PASSES)
     return (*_COMMON, _GEMV_FIXED, _GEMV_GAIN, *((_EAGER,) if variant == "none" else ()))
+
+
+def grid(t: Table) -> tuple[dict[str, float], ...]:
+    return tuple({"gemv_rows": rows} for rows in KINDS[str(t["variant"][0])].gemv_rows)
 
 
 def bind(t: Table) -> Predict:
@@ -119,12 +124,12 @@ def bind(t: Table) -> Predict:
     known: dict[str, Any] = dict(
         m=t["m"], n=t["n"], k=t["k"], batch=t["batch"], bytes_a=bytes_a, bytes_w=bytes_w, bytes_out=bytes_out,
         peak=rate(t, [k.compute for k in kinds]), vector_peak=hardware(t, "vector_rate")["vector_rate"],
-        resident=t["resident"], dequant_ops=unpack, quant_kernels=quantised, quant_bytes=quantised * (2.0 + bytes_a),
-        gemv_rows=np.array([k.gemv_rows for k in kinds]), **hw)
+        resident=t["resident"], dequant_ops=unpack, quant_kernels=quantised,
+        quant_bytes=quantised * (2.0 + bytes_a), **hw)
     eager = (t["issue"] == "eager").astype(float)
 
     def predict(values: Values) -> Cost:
-        fitted: dict[str, Any] = {k: v for k, v in values.items() if k not in ("eager_overhead", "gemv_rows")}
+        fitted: dict[str, Any] = {k: v for k, v in values.items() if k != "eager_overhead"}
         return gemm(**known, launch=eager * values.get("eager_overhead", 0.0), **fitted)
 
     return predict
@@ -148,7 +153,7 @@ PROBLEM = Problem(
     source="vidur 7d47513363ec, NeuSight 6945927d9afc, LLMCompass 2e015fd2ee75, LLMServingSim 5daddb21a545, "
            "aiconfigurator 095f58a51c4c: measured matrix products",
     family=("n", "k"), parameters=parameters, bind=bind, roofline=roofline, fold=fold, serving="kernel",
-    ranges=("m", "n", "k", "batch"))
+    ranges=("m", "n", "k", "batch"), grid=grid, kin_prior=12.0, own_prior=0.7)
 
 
 def study(directory: Path) -> Study:

@@ -30,6 +30,8 @@ AIM = np.repeat(np.array(FILLS, dtype=np.float64), len(TILES))
 MIN_PIECE, MAX_SPLIT = 256.0, 16.0
 #: Share of the vector rate that a matrix-vector kernel reaches; of weight only where it takes many rows (assumed).
 GEMV_RATE = 0.5
+#: Rows of an operand that one processor's tiles span when a wave lies on the output as a square.
+PANEL = 128.0
 #: Shapes evaluated at once; with the candidate axis the temporaries then stay in cache.
 CHUNK = 1024
 
@@ -56,7 +58,7 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
          sharpness: ArrayLike = 4.0, split_time: ArrayLike = 1.6e-6, overhead: ArrayLike = 3e-6,
          gemv_gain: ArrayLike = 1.05, gemv_fixed: ArrayLike = 1.0, gemv_rows: ArrayLike = 1.0,
          throttle: ArrayLike = 0.1, settle: ArrayLike = 1e-3, quant_time: ArrayLike = 2e-6,
-         quant_passes: ArrayLike = 1.0) -> Cost:
+         quant_passes: ArrayLike = 1.0, reach: ArrayLike = 1e9, reach_loss: ArrayLike = 0.0) -> Cost:
     """Time of ``batch`` independent products on one device.
 
     Parameters
@@ -83,6 +85,8 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     gemv_rows : array_like            Most rows that the library's matrix-vector kernel takes. [-]
     throttle, settle : array_like     How much longer arithmetic takes once the clock has settled, and the length of
                                       a product (at peak) at which half of that has come about. [-, s]
+    reach, reach_loss : array_like    Addresses that a wave may span before translation look-aside misses show, and
+                                      how much longer arithmetic then takes (long rows on old chips). [B, -]
     quant_time, quant_passes : array_like  Fixed time of one quantising kernel, and traffic over ``quant_bytes``: a
                                       scale found at run time reads A twice. [s, -]
 
@@ -93,7 +97,8 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     given = as_floats(m, n, k, batch, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_bandwidth,
                       l2_bandwidth, l2_capacity, resident, dequant_ops, quant_kernels, quant_bytes, launch, efficiency,
                       step_time, fill, tail_share, dram_efficiency, l2_efficiency, flight, sharpness, split_time,
-                      overhead, gemv_gain, gemv_fixed, gemv_rows, throttle, settle, quant_time, quant_passes)
+                      overhead, gemv_gain, gemv_fixed, gemv_rows, throttle, settle, quant_time, quant_passes,
+                      reach, reach_loss)
     shape = np.broadcast_shapes(*(a.shape for a in given))
     size = int(np.prod(shape, dtype=np.int64))
     # Columns of length one stay so: a term pays only for the axes it has.
@@ -112,7 +117,7 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
            step_time: Array, fill: Array, tail_share: Array, dram_eff: Array, l2_eff: Array, flight: Array,
            sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_fixed: Array,
            gemv_rows: Array, throttle: Array, settle: Array, quant_time: Array,
-           quant_passes: Array) -> tuple[Array, ...]:
+           quant_passes: Array, reach: Array, reach_loss: Array) -> tuple[Array, ...]:
     """Terms of ``Cost`` for columns (shapes, 1); candidates lie on the last axis."""
     a, w, c = m * k * batch * bytes_a, n * k * batch * bytes_w, m * n * batch * bytes_out
     flops = 2.0 * m * n * k * batch
@@ -124,7 +129,9 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
     from_l2 = (w * resident + (a + c) * warm) / l2_rate * some
     from_dram = (w * (1.0 - resident) + (a + c) * (1.0 - warm)) / dram_rate * some
     nominal = flops / peak
-    slower = 1.0 + throttle * nominal / (nominal + settle)
+    side = PANEL * np.sqrt(n_units)
+    spread = (k * (bytes_a * np.minimum(m, side) + bytes_w * np.minimum(n, side)) / reach) ** 2
+    slower = (1.0 + throttle * nominal / (nominal + settle)) * (1.0 + reach_loss * spread / (1.0 + spread))
 
     # Per candidate.
     blocks = np.ceil(m / TILE_M) * np.ceil(n / TILE_N) * batch

@@ -187,7 +187,7 @@ def _decode(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d:
     group = q * heads / np.maximum(kv_heads, 1.0)
     # Some kernels give up packing under a window (FlashAttention-2's "ngroups swapped"): a tile per query head.
     packed = np.power(group, np.where(window > 0, window_packs, 1.0))
-    tall = np.ceil(packed / MAX_ROWS)
+    tall = np.maximum(np.ceil(packed / MAX_ROWS), 1.0)
     blocks = batch * np.where(MATRIX, kv_heads * tall * group / np.maximum(packed, 1e-9), heads * q)
     tiles = np.maximum(blocks * np.minimum(np.minimum(SPLIT, max_split), np.ceil(span / MIN_PIECE)), 1.0)
     split = tiles / np.maximum(blocks, 1.0)

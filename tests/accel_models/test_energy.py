@@ -1,0 +1,58 @@
+"""Conservation and limits of the energy of an op."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel_models.cost.energy import energy, transfer
+from accel_models.fitted_store import load, lookup
+
+J = {"j_per_op": 7e-13, "j_per_byte": 6e-11, "idle_power": 100.0, "j_per_byte_cache": 1e-11}
+amount = st.floats(0.0, 1e15)
+
+
+@given(time=st.floats(1e-6, 10.0), flops=amount, nbytes=amount, cache=amount, tdp=st.floats(150.0, 1000.0))
+def test_terms_add_up_and_power_keeps_within_the_limit(time: float, flops: float, nbytes: float, cache: float,
+                                                       tdp: float) -> None:
+    e = energy(time, flops, nbytes, cache, tdp=tdp, **J)
+    assert e.total == pytest.approx(float(e.static + e.compute + e.memory))
+    assert J["idle_power"] * (1 - 1e-9) <= e.power <= tdp * (1 + 1e-9)
+    if e.limited:
+        assert e.power == pytest.approx(tdp)
+    else:
+        assert e.compute == pytest.approx(flops * J["j_per_op"])
+    assert energy(time, flops * 2 + 1, nbytes, cache, tdp=tdp, **J).total >= e.total * (1 - 1e-9)
+
+
+def test_zero_time_and_broadcasting() -> None:
+    none = energy(0.0, 0.0, 0.0, tdp=700.0, **J)
+    assert none.total == 0.0
+    assert none.power == 0.0
+    assert none.limited == 0.0
+    grid = energy(np.ones((3, 1)), 1e14, 1e12, tdp=np.array([300.0, 700.0]), **J)
+    assert grid.total.shape == (3, 2)
+    assert grid.static.shape == (3, 2)
+    assert grid.total[1, 0] == pytest.approx(float(energy(1.0, 1e14, 1e12, tdp=300.0, **J).total))
+
+
+def test_transfer_is_the_identity_on_the_fitted_device_and_scales_with_the_limit() -> None:
+    found = lookup("energy", "bf16", "h200_sxm", "hopper")
+    assert found.source == "fitted"
+    v = found.params.values
+    own = transfer(v, peak=989.4e12, dram_bandwidth=4.8e12, tdp=700.0)
+    assert own.j_per_op == pytest.approx(v["j_per_op"], rel=1e-3)
+    assert own.j_per_byte == pytest.approx(v["j_per_byte"], rel=1e-3)
+    small = transfer(v, peak=np.array([362e12]), dram_bandwidth=864e9, tdp=350.0)
+    assert float(small.j_per_byte) == pytest.approx(float(own.j_per_byte) * (350 / 864e9) / (700 / 4.8e12), rel=1e-3)
+    assert small.idle_power == pytest.approx(v["static_share"] * 350.0)
+    assert lookup("energy", "bf16", "l40s", "ada").source == "transferred"
+
+
+def test_fitted_energies_lie_where_physics_puts_them() -> None:
+    for s in load("energy").set:
+        assert 1e-13 < s.values["j_per_op"] < 2e-11
+        assert 3.1e-11 <= s.values["j_per_byte"] < 3e-10       # HBM alone takes 31 to 56 pJ/B
+        assert 0.1 <= s.values["static_share"] <= 0.35         # H100 idles at 0.10 of its limit

@@ -1,0 +1,20 @@
+"""``perfboard schema``: the JSON Schema of any kind of file that perfboard reads."""
+
+from __future__ import annotations
+
+import click
+
+from accel_models.device import Device
+from accel_models.fitted_store import FittedFile
+from accel_models.registry import System
+from sim.output import print_json
+from workloads.model_spec import ModelSpec
+
+KINDS = {"device": Device, "system": System, "model": ModelSpec, "fitted": FittedFile}
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(sorted(KINDS)))
+def schema(kind: str) -> None:
+    """JSON Schema of a device or system file, of a fitted file, or of a model as it is read."""
+    print_json(KINDS[kind].model_json_schema())

@@ -6,10 +6,11 @@ A file ``fitted/<op>.toml`` holds ``[meta]`` and a list of ``[[set]]``. A set ho
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -57,11 +58,42 @@ class Found(BaseModel):
     source: Source
 
 
+class _Entry(NamedTuple):
+    """What a look-up compares of one ``[[set]]``, and the text of the whole set."""
+
+    device: str
+    generation: str
+    framework: str
+    n_rows: int
+    text: str
+
+
+_SET = re.compile(r"^\[\[set\]\][ \t]*$", re.MULTILINE)
+_LABEL = re.compile(r'^(variant|device|generation|framework) *= *"([^"\\\n]*)"[ \t]*$|^(n_rows) *= *(\d+)[ \t]*$',
+                    re.MULTILINE)
+
+
+def read(op: str) -> str:
+    """Text of the fitted file of one op. Raises ``FileNotFoundError`` if the op was never fitted."""
+    return resources.files("accel_models.fitted").joinpath(f"{op}.toml").read_text(encoding="utf-8")
+
+
 @cache
 def load(op: str) -> FittedFile:
-    """The fitted file of one op. Raises ``FileNotFoundError`` if the op was never fitted."""
-    text = resources.files("accel_models.fitted").joinpath(f"{op}.toml").read_text(encoding="utf-8")
-    return FittedFile.model_validate(tomllib.loads(text))
+    """The whole fitted file of one op, checked. Raises ``FileNotFoundError`` if the op was never fitted."""
+    return FittedFile.model_validate(tomllib.loads(read(op)))
+
+
+@cache
+def _index(op: str) -> dict[str, list[_Entry]]:
+    """The sets of a file by variant, unparsed: a query needs a few of some hundred, and TOML takes its time."""
+    found: dict[str, list[_Entry]] = {}
+    for text in _SET.split(read(op))[1:]:
+        label = {m[1] or m[3]: m[2] or m[4] or "" for m in _LABEL.finditer(text)}
+        entry = _Entry(label.get("device", ""), label.get("generation", ""), label.get("framework", ""),
+                       int(label.get("n_rows", 0)), text)
+        found.setdefault(label.get("variant", ""), []).append(entry)
+    return found
 
 
 @cache
@@ -69,23 +101,31 @@ def lookup(op: str, variant: str, device: str, generation: str, framework: str =
     """Best set for a device: its own, else its generation's pooled one, else the pool of all ("transferred").
 
     Within a level the asked framework is preferred, then another version of it, then a set for any framework, then
-    the one with most rows.
+    the one with most rows. Only the set that is chosen is parsed and checked.
     Raises ``KeyError`` when the op has no set of this variant at all.
     """
-    sets = [s for s in load(op).set if s.variant == variant]
+    sets = _index(op).get(variant)
     if not sets:
         raise KeyError(f"{op}: no fitted set of variant {variant!r}")
 
-    def best(candidates: list[ParameterSet]) -> ParameterSet | None:
+    def best(candidates: list[_Entry]) -> _Entry | None:
         return min(candidates, key=lambda s: (_distance(s.framework, framework), -s.n_rows), default=None)
 
     if own := best([s for s in sets if s.device == device]):
-        return Found(params=own, source="fitted")
+        return Found(params=_parse(op, own.text), source="fitted")
     if kin := best([s for s in sets if not s.device and s.generation == generation]):
-        return Found(params=kin, source="transferred")
+        return Found(params=_parse(op, kin.text), source="transferred")
     if pool := best([s for s in sets if not s.device and not s.generation]):
-        return Found(params=pool, source="transferred")
+        return Found(params=_parse(op, pool.text), source="transferred")
     raise KeyError(f"{op}: no fitted set of variant {variant!r} for generation {generation!r} and no pool")
+
+
+@cache
+def _parse(op: str, text: str) -> ParameterSet:
+    try:
+        return ParameterSet.model_validate(tomllib.loads(text))
+    except ValueError as error:
+        raise ValueError(f"fitted/{op}.toml: {' '.join(str(error).split())}") from None
 
 
 def _family(framework: str) -> str:

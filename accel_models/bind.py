@@ -24,12 +24,12 @@ Array = NDArray[np.float64]
 class Hardware:
     """Arrays of shape (devices,), SI units. ``rate_table`` holds dense rates per format after fallback.
 
-    ``identity`` is (name, generation) for the look-up of fitted parameters; ``native`` the formats an engine really
+    ``identity`` is (name, generation, kind) for the look-up of fitted parameters; ``native`` the formats an engine really
     has. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale`` multiplies the fixed
     time of every kernel.
     """
 
-    identity: tuple[tuple[str, str], ...]
+    identity: tuple[tuple[str, str, str], ...]
     native: tuple[frozenset[str], ...]
     link_class: tuple[str, ...]
     assumed: tuple[tuple[str, ...], ...]
@@ -82,7 +82,7 @@ def bind(devices: Sequence[Device], system: System | None = None) -> Hardware:
     columns = {n: np.array([float(r[n]) for r in rows]) for n in names}  # type: ignore[arg-type]
     table = {f: np.array([_rate(d, f) for d in devices]) for f in FORMATS}
     return Hardware(
-        identity=tuple((d.name, d.generation) for d in devices), native=tuple(frozenset(d.rates()) for d in devices),
+        identity=tuple((d.name, d.generation, d.kind) for d in devices), native=tuple(frozenset(d.rates()) for d in devices),
         link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),  # type: ignore[arg-type]
         rate_table=table, **columns)
 

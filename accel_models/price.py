@@ -119,11 +119,11 @@ def _defaults(function: Callable[..., Any]) -> dict[str, float]:
 
 
 @lru_cache(maxsize=4096)
-def fitted(op: str, function: Callable[..., Any], variants: tuple[str, ...], devices: tuple[tuple[str, str], ...],
+def fitted(op: str, function: Callable[..., Any], variants: tuple[str, ...], devices: tuple[tuple[str, str, str], ...],
            framework: str) -> Fitted:
     """Parameters of ``function`` for each (device, generation), one variant each. A value that a set does not
     hold keeps the function's default; a variant that was never fitted anywhere is ``assumed``."""
-    found = [_look_up(op, v, name, generation, framework) for v, (name, generation) in zip(variants, devices, strict=True)]
+    found = [_look_up(op, v, device, framework) for v, device in zip(variants, devices, strict=True)]
     names = sorted({n for f in found for n in f.params.values})
     default = _defaults(function)
     values = {n: np.array([f.params.values.get(n, default.get(n, 0.0)) for f in found]) for n in names}
@@ -139,12 +139,21 @@ def fitted(op: str, function: Callable[..., Any], variants: tuple[str, ...], dev
 UNMEASURED = 2.0
 
 
-def _look_up(op: str, variant: str, device: str, generation: str, framework: str) -> fitted_store.Found:
+def _look_up(op: str, variant: str, device: tuple[str, str, str], framework: str) -> fitted_store.Found:
+    """A set for one device. All sets were fitted on GPUs: for another kind of device, and for a variant that nobody
+    measured, the answer is ``assumed`` and its interval at least that of an unmeasured formula."""
+    name, generation, kind = device
+    blank = fitted_store.ParameterSet(values={})
     try:
-        return fitted_store.lookup(op, variant, device, generation, framework)
+        found = fitted_store.lookup(op, variant, name, generation, framework)
+        if found.source == "fitted" or kind == "gpu":
+            return found
+        values = found.params.values
+        lo, hi = min(found.params.lo.get("all", 1.0), 1 / UNMEASURED), max(found.params.hi.get("all", 1.0), UNMEASURED)
     except (KeyError, FileNotFoundError):
-        blank = fitted_store.ParameterSet(values={}, lo={"all": 1 / UNMEASURED}, hi={"all": UNMEASURED})
-        return fitted_store.Found(params=blank, source="assumed")
+        values, lo, hi = {}, 1 / UNMEASURED, UNMEASURED
+    wide = blank.model_copy(update={"values": values, "lo": {"all": lo}, "hi": {"all": hi}})
+    return fitted_store.Found(params=wide, source="assumed")
 
 
 class _Columns:
@@ -176,6 +185,14 @@ def _priced(cost: Cost, found: Fitted, formats: Sequence[str], col: _Columns, en
     joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=per.j_per_op, j_per_byte=per.j_per_byte,
                     idle_power=np.maximum(per.idle_power, col(hw.idle)), tdp=col(hw.tdp))
     return Priced(cost, found.lo[which, device], found.hi[which, device], joules.total, found.source)
+
+
+def power_interval(hw: Hardware) -> tuple[Array, Array]:
+    """Factors (devices,) on a predicted power to its 80 % interval, given the time. Where the energies are transferred
+    no power was ever compared, so the factors are those of an unmeasured formula."""
+    cells = fitted("energy", transfer, ("bf16",) * len(hw), hw.identity, "")
+    own = np.array([s == "fitted" for s in cells.source])
+    return np.where(own, cells.lo[0], 1 / UNMEASURED), np.where(own, cells.hi[0], UNMEASURED)
 
 
 _MEMORY = ("dram_bandwidth", "l2_bandwidth", "l2_capacity", "n_units")

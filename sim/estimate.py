@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel_models.bind import Hardware
 from accel_models.cost.terms import RESOURCES, attribute
-from accel_models.price import Priced, price
+from accel_models.price import Priced, power_interval, price
 from workloads import graph
 from workloads.footprint import activation_bytes, kv_bytes, weights_bytes
 from workloads.formats import get_format
@@ -111,6 +111,7 @@ def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: 
     decode = _step(later, priced[len(first):], hardware, n_axes) if later else None
     held = memory(spec, hardware, workload, split, n_axes)
     metrics, intervals = _metrics(hardware.column("rental", n_axes), workload, split, prefill, decode)
+    _power_intervals(hardware, n_axes, metrics, intervals)
     return Estimate(spec, hardware, workload, split, prefill, decode, held, metrics, intervals)
 
 
@@ -218,6 +219,21 @@ def _metrics(rental: Array, workload: Workload, split: Parallel, prefill: Step,
     metrics["avg_power_w"] = (prompt + rest) / busy
     metrics["j_per_output_token"] = (prompt + rest) * ranks / (batch * (osl if decode else isl))
     return metrics, intervals
+
+
+def _power_intervals(hw: Hardware, n_axes: int, metrics: dict[str, Array],
+                     intervals: dict[str, tuple[Array, Array]]) -> None:
+    """Power errs by its own factor, at most to the power limit; energy by that and by the time, independently."""
+    lo, hi = (f.reshape((-1,) + (1,) * n_axes) for f in power_interval(hw))
+    limit = hw.column("tdp", n_axes)
+    for name in ("avg_power_w", "prefill_power_w", "decode_power_w"):
+        if name in metrics:
+            intervals[name] = (metrics[name] * lo, np.minimum(metrics[name] * hi, np.maximum(limit, metrics[name])))
+    rate = metrics["tokens_per_s_per_gpu"]
+    slow, fast = intervals["tokens_per_s_per_gpu"]
+    joules = metrics["j_per_output_token"]
+    intervals["j_per_output_token"] = (joules * np.exp(-np.hypot(np.log(lo), np.log(np.maximum(fast / rate, 1.0)))),
+                                       joules * np.exp(np.hypot(np.log(hi), np.log(np.maximum(rate / slow, 1.0)))))
 
 
 def by_class(step: Step) -> dict[str, dict[str, Array]]:

@@ -9,5 +9,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "model": ("sim.commands.model:model", "models: show, list, check", "data"),
     "report": ("sim.commands.report:report", "one HTML file with everything about one question; opens offline", "data"),
     "doctor": ("sim.commands.doctor:doctor", "what is installed, and what each extra would add", "data"),
+    "schema": ("sim.commands.schema:schema", "JSON Schema of any kind of file", "data"),
     "demo": ("sim.commands.demo:demo", "a tour: a real model on real devices and on one that does not exist", "data"),
 }

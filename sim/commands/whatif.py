@@ -14,6 +14,7 @@ from sim.commands.options import hardware_names, pair, query_from, query_options
 from sim.fit_memory import smallest_change
 from sim.output import as_csv, as_markdown, as_table, console, format_option, note, print_json
 from sim.query import Query, resolve
+from workloads.formats import get_format
 
 DETAILS = ("summary", "memory", "ops", "energy", "source", "all")
 
@@ -115,17 +116,25 @@ def _headline(a: Answer) -> str:
     rate = a.estimate.hardware.rate_table[_peak_format(a)][0]
     return (f"{m['name']} · {fmt} · {m['n_params'] / 1e9:.3g} B params{active}   on   {a.setting.system.name} · "
             f"{a.setting.parallel.label()} · {format_quantity(float(a.estimate.hardware.dram_bandwidth[0]), 'bytes/s')} · "
-            f"{format_quantity(float(rate), 'ops/s')} {_peak_format(a)} dense · "
+            f"{_rate(float(rate), _peak_format(a))} {_peak_format(a)} dense · "
             f"{a.data['memory_bytes']['capacity'] / 2**30:.1f} GiB\n"
             f" batch {q.batch} · prompt {q.isl} · output {q.osl}" + (f" · prefix {q.prefix}" if q.prefix else "")
             + "".join(f" · {k}={v}" for k, v in q.sets) + f"   ({d.title})")
 
 
 def _peak_format(a: Answer) -> str:
-    from workloads.formats import get_format
-    used = [op["class"] for op in a.data["ops"]]
-    gemms = [op for step in (a.estimate.prefill,) for op in step.ops if hasattr(op, "a")]
-    return get_format(gemms[0].a).compute if gemms and used else "bf16"  # type: ignore[attr-defined]
+    """Format in which most of the prefill's operations are multiplied."""
+    flops: dict[str, float] = {}
+    for op, row in zip(a.estimate.prefill.ops, a.data["ops"], strict=False):
+        if fmt := getattr(op, "a", ""):
+            key = get_format(fmt).compute
+            flops[key] = flops.get(key, 0.0) + row["flops"] * row["count"]
+    return max(flops, key=lambda f: flops[f], default="bf16")
+
+
+def _rate(rate: float, fmt: str) -> str:
+    text = format_quantity(rate, "ops/s")
+    return text if fmt.startswith("int") else text.replace("OP/s", "FLOP/s")
 
 
 def _memory_line(a: Answer) -> str:
@@ -153,9 +162,11 @@ def _figures(a: Answer) -> list[tuple[str, ...]]:
 
 
 def _why(a: Answer, phase: str, limit: dict[str, Any]) -> str:
-    work = (format_quantity(limit["flops"], "ops/s").replace("/s", "").replace("OP", "FLOP") if phase == "prefill"
-            else f"{limit['bytes'] / 1e9:.2f} GB per step")
-    return f"{_largest(a, phase)}   ({work}; intensity {limit['intensity_flop_per_byte']:.0f} FLOP/B)"
+    work = f"{limit['flops'] / 1e12:.3g} TFLOP" if phase == "prefill" else f"{limit['bytes'] / 1e9:.2f} GB per step"
+    hw, fmt = a.estimate.hardware, _peak_format(a)
+    ridge = hw.rate_table[fmt][0] / hw.dram_bandwidth[0]
+    return (f"{_largest(a, phase)}   ({work}; intensity {limit['intensity_flop_per_byte']:.0f}, "
+            f"ridge {ridge:.0f} FLOP/B)")
 
 
 def _largest(a: Answer, phase: str) -> str:

@@ -14,22 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from accel_models.cost.collective import collective
+from accel_models.cost.collective import NODE_NETWORK, collective, link_class
 from accel_models.cost.terms import Array, Cost
 from accel_models.registry import load_device
 from validate.fit import Parameter
 from validate.fit_small import OUT, Predict, Problem, Study, Values, known_rows, main
 from validate.measured import Table, read
 
-#: Start of ``link`` in the table -> link class and the device's link that carries it. Pairs bridged by NVLink hang on
-#: PCIe as a whole; the bridge's own rate (12 NVLink 3 lanes) is what two ranks see.
-_CLASSES = (("pairwise-nvlink", "nvlink-pair"), ("nvswitch", "nvswitch"), ("nvlink", "nvswitch"), ("pcie", "pcie"))
 #: Rate of the bridge, one direction: NVLink 3 of an A100 PCIe 300 GB/s, of an A40 56.25 GB/s (vendor data sheets).
 _BRIDGE = {"a100": 300e9, "a40": 56.25e9}
-#: The network of the multi-node rows is not stated by their source; 100 Gbit/s per node is assumed, so that
-#: ``internode_efficiency`` is relative to that.
-NODE_NETWORK = 12.5e9
-
 _COMMON = (
     Parameter("efficiency", 0.7, 0.05, 1.0), Parameter("congestion", 0.0, -0.5, 2.5, linear=True),
     Parameter("step_time", 2e-6, 1e-7, 3e-5), Parameter("ramp", 0.5, 0.01, 3.0),
@@ -49,19 +42,16 @@ _LIMITS = tuple(2.0**k for k in range(18, 28, 1))
 def table(directory: Path) -> Table:
     t = known_rows(read("collective", directory))
     links = [str(x) for x in t["link"]]
-    t.columns["variant"] = np.array([_link_class(x) for x in links], dtype=object)
+    t.columns["variant"] = np.array([link_class(x) for x in links], dtype=object)
     t.columns["issue"] = np.array(["direct" if "custom" in f and v == "nvswitch" else "library"
                                    for f, v in zip(t["framework"], t["variant"], strict=True)], dtype=object)
+    # The profiler of this source shows two modes, 20 and 60 us, for the same small messages.
+    noisy = (t["source"] == "vidur") & (t["variant"] == "nvswitch")
+    t.columns["apart"] = np.where(noisy, t["framework"], "").astype(object)
     return t
 
 
-def _link_class(link: str) -> str:
-    if "internode" in link:
-        return "internode"
-    return next(name for start, name in _CLASSES if link.startswith(start))
-
-
-def parameters(variant: str) -> tuple[Parameter, ...]:
+def parameters(variant: str, pool: bool) -> tuple[Parameter, ...]:
     return _COMMON + (_DIRECT if variant == "nvswitch" else ()) + (_NETWORK if variant == "internode" else ())
 
 
@@ -125,7 +115,8 @@ PROBLEM = Problem(
     op="collective", formula="accel_models.cost.collective.collective",
     source="vidur 7d47513363ec, LLMCompass 2e015fd2ee75, aiconfigurator 095f58a51c4c: measured collectives",
     family=("bytes",), parameters=parameters, bind=bind, roofline=roofline, fold=partial(fold, network={}),
-    serving="direct", ranges=("bytes", "n_devices"), grid=grid)
+    serving="direct", ranges=("bytes", "n_devices"), grid=grid,
+    prior=2.0)
 
 
 def study(directory: Path) -> Study:

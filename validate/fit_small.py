@@ -44,19 +44,25 @@ OUT = Path(str(resources.files("accel_models.fitted")))
 
 @dataclass(frozen=True)
 class Problem:
-    """One op's fit. ``table`` columns ``variant``, ``device``, ``framework``, ``generation``, ``issue`` are set."""
+    """One op's fit. Besides the measured columns its table has ``variant`` (class of kernels with parameters of its
+    own), ``generation`` (of the device), ``issue`` (how the call was made, see ``fold``) and ``apart``: empty, or the
+    framework whose rows stay out of the common pools because its software is not what a new device would run.
+    """
 
     op: str
     formula: str
     source: str
     family: tuple[str, ...]                                   # columns that keep a shape family together
-    parameters: Callable[[str], tuple[Parameter, ...]]        # of a variant
+    parameters: Callable[[str, bool], tuple[Parameter, ...]]  # of a variant; True: for a pool
     bind: Callable[[Table], Predict]                          # rows -> cost as a function of the fitted values
     roofline: Callable[[Table], Array]                        # peak rates alone [s]
     fold: Callable[[Values, str], dict[str, float]]           # values as one issue class sees them
     serving: str                                              # the issue class that a model in production sees
     ranges: tuple[str, ...]                                   # columns whose span is recorded
     grid: Callable[[Table], Sequence[dict[str, float]]] = lambda t: ({},)     # settings to try in turn
+    prior: float = PRIOR_WEIGHT                               # how strongly a pool of all holds to the start
+    kin_prior: float = PRIOR_WEIGHT                           # how strongly a generation holds to the pool of all
+    own_prior: float = PRIOR_WEIGHT                           # how strongly a device holds to its generation
 
 
 @dataclass
@@ -74,20 +80,24 @@ def chip(device: str) -> str:
     return "_".join(parts[:2]) if parts[0] == "rtx" else parts[0]
 
 
-def fit_rows(problem: Problem, rows: Table, start: Values | None = None, *, balance: bool = False) -> Fitted:
-    """Fit one variant's parameters to rows, from ``start`` (a fit one level up) or from the parameters' own start."""
-    parameters = problem.parameters(str(rows["variant"][0]))
+def fit_rows(problem: Problem, rows: Table, start: Values | None = None, *, pool: bool = False,
+             prior: float = PRIOR_WEIGHT) -> Fitted:
+    """Fit one variant's parameters to rows, from ``start`` (a fit one level up) or from the parameters' own start.
+
+    In a pool every chip weighs the same, however many rows it has.
+    """
+    parameters = problem.parameters(str(rows["variant"][0]), pool)
     begin = {p.name: (start or {}).get(p.name, p.init) for p in parameters}
     begun = [Parameter(p.name, float(np.clip(begin[p.name], p.lo, p.hi)), p.lo, p.hi, p.linear) for p in parameters]
     weight = np.ones(len(rows))
-    if balance:
+    if pool:
         chips = np.array([chip(d) for d in rows["device"]])
         names, inverse, counts = np.unique(chips, return_inverse=True, return_counts=True)
         weight = np.sqrt(len(rows) / len(names) / counts[inverse])
     predict = problem.bind(rows)
     best: tuple[float, Fit, dict[str, float]] | None = None
     for fixed in problem.grid(rows):
-        found = _with_prior(predict, rows["time_s"], begun, weight, fixed)
+        found = _with_prior(predict, rows["time_s"], begun, weight, fixed, prior)
         score = float(np.sum(weight * np.minimum(np.abs(found.residuals[:len(rows)]), 0.5)))
         if best is None or score < best[0]:
             best = score, found, fixed
@@ -97,7 +107,7 @@ def fit_rows(problem: Problem, rows: Table, start: Values | None = None, *, bala
 
 
 def _with_prior(predict: Predict, measured: Array, parameters: Sequence[Parameter], weight: Array,
-                fixed: Values) -> Fit:
+                fixed: Values, prior: float) -> Fit:
     def extended(values: Values) -> Array:
         drift = [(values[p.name] - p.init) / (p.hi - p.lo) if p.linear else np.log(values[p.name] / p.init)
                  for p in parameters]
@@ -105,7 +115,7 @@ def _with_prior(predict: Predict, measured: Array, parameters: Sequence[Paramete
 
     target = np.concatenate([measured, np.ones(len(parameters))])
     return fit(extended, target, parameters,
-               weight=np.concatenate([weight, np.full(len(parameters), PRIOR_WEIGHT)]))
+               weight=np.concatenate([weight, np.full(len(parameters), prior)]))
 
 
 @dataclass
@@ -117,7 +127,7 @@ class Study:
 
     def __post_init__(self) -> None:
         self.held = held_out(self.table, self.problem.family)
-        self.pool: dict[tuple[str, str, str], Fitted] = {}
+        self.pool: dict[tuple[str, str, str, str], Fitted] = {}
         self.own: dict[tuple[str, str, str], Fitted] = {}
         n = len(self.table)
         self.own_pred, self.far_pred = np.full(n, np.nan), np.full(n, np.nan)
@@ -126,44 +136,45 @@ class Study:
 
     # -- fits -----------------------------------------------------------------------------------------------------
 
-    def pooled(self, variant: str, generation: str = "", without: str = "") -> Fitted | None:
+    def pooled(self, variant: str, generation: str = "", without: str = "", apart: str = "") -> Fitted | None:
         """Fit over all training rows of a variant, of one generation, or all but one chip. None where none is left."""
-        key = (variant, generation, without)
+        key = (variant, generation, without, apart)
         if key not in self.pool:
             t = self.table
-            mask = (t["variant"] == variant) & ~self.held
+            mask = (t["variant"] == variant) & (t["apart"] == apart) & ~self.held
             if generation:
                 mask &= t["generation"] == generation
             if without:
                 mask &= np.array([chip(d) != without for d in t["device"]])
             if not mask.any():
                 return None
-            above = self.pooled(variant, without=without) if generation else None
-            self.pool[key] = fit_rows(self.problem, t.where(mask), above.values if above else None, balance=True)
+            above = self.pooled(variant, "", without, apart) if generation else None
+            self.pool[key] = fit_rows(self.problem, t.where(mask), above.values if above else None, pool=True,
+                                      prior=self.problem.kin_prior if above else self.problem.prior)
         return self.pool[key]
 
-    def transferred(self, variant: str, device: str, generation: str) -> Fitted | None:
+    def transferred(self, variant: str, device: str, generation: str, apart: str) -> Fitted | None:
         """What a look-up gives for a chip never measured: its generation's pool without it, else everybody's."""
-        return self.pooled(variant, generation, chip(device)) or self.pooled(variant, "", chip(device))
+        return (self.pooled(variant, generation, chip(device), apart)
+                or self.pooled(variant, "", chip(device), apart))
 
     def run(self) -> Study:
         t = self.table
-        for variant in sorted(set(t["variant"])):
-            for device in sorted(set(t["device"][t["variant"] == variant])):
-                here = (t["variant"] == variant) & (t["device"] == device)
-                generation = str(t["generation"][here][0])
-                start = self.pooled(variant, generation) or self.pooled(variant)
-                frameworks = sorted(set(t["framework"][here]))
-                for framework in [*frameworks, ""]:
-                    mask = here & (t["framework"] == framework) if framework else here
-                    if (mask & ~self.held).any():
-                        own = fit_rows(self.problem, t.where(mask & ~self.held), start.values if start else None)
-                        self.own[variant, device, framework] = own
-                        if framework:
-                            self._predict(mask & self.held, own, self.own_pred, self.own_regime)
-                far = self.transferred(variant, device, generation)
-                if far:
-                    self._predict(here, far, self.far_pred, self.far_regime)
+        for variant, device, apart in sorted(set(zip(t["variant"], t["device"], t["apart"], strict=True))):
+            here = (t["variant"] == variant) & (t["device"] == device) & (t["apart"] == apart)
+            generation = str(t["generation"][here][0])
+            start = self.pooled(variant, generation, apart=apart) or self.pooled(variant, apart=apart)
+            for framework in [*sorted(set(t["framework"][here])), ""]:
+                mask = here & (t["framework"] == framework) if framework else here
+                if (framework or not apart) and (mask & ~self.held).any():
+                    own = fit_rows(self.problem, t.where(mask & ~self.held), start.values if start else None,
+                                   prior=self.problem.own_prior if start else self.problem.prior)
+                    self.own[variant, device, framework] = own
+                    if framework:
+                        self._predict(mask & self.held, own, self.own_pred, self.own_regime)
+            far = self.transferred(variant, device, generation, apart)
+            if far:
+                self._predict(here, far, self.far_pred, self.far_regime)
         return self
 
     def _predict(self, mask: NDArray[np.bool_], fitted: Fitted, times: Array, regimes: Labels) -> None:
@@ -175,23 +186,29 @@ class Study:
 
     def sets(self) -> Iterator[ParameterSet]:
         """Parameter sets in a fixed order: pools first, then devices."""
-        t, problem = self.table, self.problem
+        t = self.table
         for variant in sorted(set(t["variant"])):
             mine = t["variant"] == variant
-            others = [str(i) for i in sorted(set(t["issue"][mine])) if i != problem.serving]
-            issues = {problem.serving: ""} | {i: i for i in others}
-            for generation in ["", *sorted(set(t["generation"][mine]))]:
-                pool = self.pooled(variant, generation)
-                for issue, name in issues.items():
-                    if pool:     # a pool serves chips never measured: its interval is that of all left-out chips
-                        alike = mine & (t["issue"] == issue)
-                        yield self._set(variant, "", generation, name, issue, pool, alike, self.far_pred,
-                                        self.far_regime)
+            for apart in sorted(set(t["apart"][mine])):
+                yield from self._pool_sets(variant, apart, mine & (t["apart"] == apart))
             for device in sorted(set(t["device"][mine])):
                 yield from self._device_sets(variant, device, mine & (t["device"] == device))
 
+    def _pool_sets(self, variant: str, apart: str, mine: NDArray[np.bool_]) -> Iterator[ParameterSet]:
+        """A pool serves chips never measured: its interval is that of all left-out chips."""
+        t, serving = self.table, self.problem.serving
+        names = {apart: apart} if apart else {i: "" if i == serving else i for i in (serving, *sorted(set(t["issue"])))}
+        generations = [] if apart else sorted(set(t["generation"][mine]))
+        for generation in ["", *generations]:
+            pool = self.pooled(variant, generation, apart=apart)
+            for issue, name in names.items():
+                if pool and (name in ("", apart) or (t["issue"][mine] == issue).any()):
+                    alike = mine if apart else mine & (t["issue"] == issue)
+                    yield self._set(variant, "", generation, name, serving if apart else issue, pool, alike,
+                                    self.far_pred, self.far_regime)
+
     def _device_sets(self, variant: str, device: str, here: NDArray[np.bool_]) -> Iterator[ParameterSet]:
-        t = self.table
+        t, serving = self.table, self.problem.serving
         generation, frameworks = str(t["generation"][here][0]), sorted(set(t["framework"][here]))
         for framework in frameworks:
             mask = here & (t["framework"] == framework)
@@ -199,13 +216,14 @@ class Study:
             if own:
                 yield self._set(variant, device, generation, framework, issue, own, mask, self.own_pred,
                                 self.own_regime)
-        issues = set(t["issue"][here])
-        if (len(frameworks) > 1 or issues != {self.problem.serving}) and (own := self.own.get((variant, device, ""))):
+        common = here & (t["apart"] == "")
+        issues = set(t["issue"][common])
+        if (len(frameworks) > 1 or issues != {serving}) and (own := self.own.get((variant, device, ""))):
             # Where no row was issued as in production, the fixed time is borrowed: so is the interval.
-            seen = self.problem.serving in issues
+            seen = serving in issues
             pred, reg = (self.own_pred, self.own_regime) if seen else (self.far_pred, self.far_regime)
-            rows = here if seen else t["variant"] == variant
-            yield self._set(variant, device, generation, "", self.problem.serving, own, rows, pred, reg)
+            rows = common if seen else t["variant"] == variant
+            yield self._set(variant, device, generation, "", serving, own, rows, pred, reg)
 
     def _set(self, variant: str, device: str, generation: str, framework: str, issue: str, fitted: Fitted,
              rows: NDArray[np.bool_], pred: Array, regimes: Labels) -> ParameterSet:
@@ -308,6 +326,7 @@ def known_rows(t: Table) -> Table:
     for name in (d for d, g in known.items() if not g):
         print(f"{t.name}: rows of {name!r} left out: no device of that name", file=sys.stderr)
     out = t.where(np.array([bool(known[d]) for d in t["device"]]) & (t["time_s"] > 0))
+    out.columns["apart"] = np.full(len(out), "", dtype=object)
     out.columns["generation"] = np.array([known[d] for d in out["device"]], dtype=object)
     return out
 

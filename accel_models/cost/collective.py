@@ -31,8 +31,8 @@ BORROWS = {
 
 #: Start of a link's name -> link class. Pairs bridged by NVLink hang on PCIe as a whole.
 _CLASSES = (("pairwise-nvlink", "nvlink-pair"), ("nvswitch", "nvswitch"), ("nvlink", "nvswitch"), ("pcie", "pcie"))
-#: Rate of a node's network that ``internode_efficiency`` is relative to [B/s]: the source of the multi-node rows does not
-#: state theirs, 100 Gbit/s is assumed.
+#: Rate of a node's network that ``internode_efficiency`` is relative to [B/s]: the source of the multi-node rows does
+#: not state theirs, 100 Gbit/s is assumed.
 NODE_NETWORK = 12.5e9
 
 

@@ -1,7 +1,7 @@
 """Fitted parameters: data files beside the code, looked up by device, then by engine generation, then pooled.
 
 A file ``fitted/<op>.toml`` holds ``[meta]`` and a list of ``[[set]]``. A set holds parameter values for one
-(device, generation, framework, quant) and the interval learned from residuals of its class. See ``docs/fitted.md``.
+(device, generation, framework, quant) and the interval learned from residuals of its class. See ``docs/model.md``.
 """
 
 from __future__ import annotations

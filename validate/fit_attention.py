@@ -152,7 +152,7 @@ PROBLEM = Problem(
     op="attention", formula="accel_models.cost.attention.attention_prefill / attention_decode",
     source="aiconfigurator 095f58a51c4c and LLMServingSim 5daddb21a545: measured fused attention",
     family=("family",), parameters=parameters, bind=bind, roofline=roofline, fold=fold, serving="",
-    ranges=("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim"), grid=grid)
+    ranges=("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim"), grid=grid, kin_prior=1.0)
 
 
 def study(directory: Path) -> Study:

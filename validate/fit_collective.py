@@ -1,7 +1,8 @@
 """Fit the collective formula to measured times, per link class: ``python -m validate.fit_collective --data DIR``.
 
 Rows issued by a serving framework's own all-reduce kernels ("direct") and rows issued by the communication library
-("library") are fitted together: the library's rows do not see the direct kernels' parameters.
+("library") are fitted together: the library's rows do not see the direct kernels' parameters. Links without direct
+kernels have no such parameters, and a model in production sees the library there ("direct" too).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def table(directory: Path) -> Table:
     t = known_rows(read("collective", directory))
     links = [str(x) for x in t["link"]]
     t.columns["variant"] = np.array([link_class(x) for x in links], dtype=object)
-    t.columns["issue"] = np.array(["direct" if "custom" in f and v == "nvswitch" else "library"
+    t.columns["issue"] = np.array(["direct" if "custom" in f or v != "nvswitch" else "library"
                                    for f, v in zip(t["framework"], t["variant"], strict=True)], dtype=object)
     # The profiler of this source shows two modes, 20 and 60 us, for the same small messages.
     noisy = (t["source"] == "vidur") & (t["variant"] == "nvswitch")
@@ -100,7 +101,8 @@ def roofline(t: Table) -> Array:
 
 
 def grid(t: Table) -> Sequence[dict[str, float]]:
-    return [{"direct_limit": x} for x in _LIMITS] if (t["issue"] == "direct").any() else [{}]
+    return [{"direct_limit": x} for x in _LIMITS] if (t["variant"] == "nvswitch").any() and (
+        t["issue"] == "direct").any() else [{}]
 
 
 def fold(values: Values, issue: str, network: Values) -> dict[str, float]:

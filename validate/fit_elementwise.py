@@ -50,7 +50,7 @@ def table(directory: Path) -> Table:
     t.columns["issue"] = np.array(["eager" if str(f).startswith("torch") else "kernel" for f in t["framework"]],
                                   dtype=object)
     # Kernels of 2023 that load element by element reach a third of the rate of today's; both are in the table.
-    old = np.isin(t["variant"], ("rope", "silu_mul")) & (t["source"] == "vidur")
+    old = np.isin(t["variant"], ("rmsnorm", "rope", "silu_mul")) & (t["source"] == "vidur")
     t.columns["apart"] = np.where(old, t["framework"], "").astype(object)
     return t
 

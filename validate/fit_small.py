@@ -222,7 +222,7 @@ class Study:
             # Where no row was issued as in production, the fixed time is borrowed: so is the interval.
             seen = serving in issues
             pred, reg = (self.own_pred, self.own_regime) if seen else (self.far_pred, self.far_regime)
-            rows = common if seen else t["variant"] == variant
+            rows = common & (t["issue"] == serving)
             yield self._set(variant, device, generation, "", serving, own, rows, pred, reg)
 
     def _set(self, variant: str, device: str, generation: str, framework: str, issue: str, fitted: Fitted,
@@ -230,7 +230,9 @@ class Study:
         t = self.table
         values = self.problem.fold(fitted.values, issue)
         log = np.log(t["time_s"] / np.where(np.isfinite(pred), pred, np.nan))
-        lo, hi = self._intervals(rows, t["variant"] == variant, log, regimes)
+        apart = str(t["apart"][rows][0]) if rows.any() else ""
+        alike = (t["issue"] == issue) & (t["apart"] == apart)
+        lo, hi = self._intervals(rows, t["variant"] == variant, alike, log, regimes)
         test = rows & np.isfinite(pred)
         return ParameterSet(
             variant=variant, device=device, generation=generation, framework=framework,
@@ -239,15 +241,17 @@ class Study:
             n_rows=fitted.n_rows, mape=_round(mape(pred[test], t["time_s"][test])) if test.any() else 0.0, lo=lo, hi=hi,
             range={c: (float(t[c][rows].min()), float(t[c][rows].max())) for c in self.problem.ranges if rows.any()})
 
-    def _intervals(self, rows: NDArray[np.bool_], variant: NDArray[np.bool_], log: Array,
+    def _intervals(self, rows: NDArray[np.bool_], variant: NDArray[np.bool_], alike: NDArray[np.bool_], log: Array,
                    regimes: Labels) -> tuple[dict[str, float], dict[str, float]]:
-        """Factors per regime from the narrowest class of unseen rows that is large enough."""
+        """Factors per regime from the narrowest class of unseen rows that is large enough: the rows themselves, those
+        of the variant issued alike, all issued alike, and for the whole all there are."""
         lo: dict[str, float] = {}
         hi: dict[str, float] = {}
         seen = np.isfinite(log)
-        for name in ["all", *sorted(set(regimes[seen & variant]))]:
+        for name in ["all", *sorted(set(regimes[seen & alike]))]:
             kind = np.ones(len(log), dtype=bool) if name == "all" else regimes == name
-            classes = [rows & kind & seen, variant & kind & seen, *([kind & seen] if name == "all" else [])]
+            classes = [c & kind & seen for c in (rows, variant & alike, alike)]
+            classes += [kind & seen] if name == "all" else []
             chosen = next((c for c in classes if c.sum() >= ENOUGH), None)
             if chosen is not None:
                 low, high = interval(log[chosen])

@@ -55,7 +55,8 @@ def elementwise(rows: ArrayLike, cols: ArrayLike, bytes_read: ArrayLike, bytes_w
     sharpness : array_like             Overlap of rows in flight with the memory stream (``smooth_max``). [-]
 
     All arguments broadcast. More bytes, passes or rows of the same width never cost less (the same bytes in more rows
-    may: they occupy more processors); more bandwidth, cache or processors never cost more. Holds for streaming access; gathers narrower than a memory sector (32 B) cost more than this says.
+    may: they occupy more processors); more bandwidth, cache or processors never cost more. Holds for streaming access;
+    gathers narrower than a memory sector (32 B) cost more than this says.
     """
     rows, cols, read, written = as_floats(rows, cols, bytes_read, bytes_written)
     dram_bandwidth, l2_bandwidth, l2_capacity, n_units, launch = as_floats(

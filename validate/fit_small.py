@@ -255,7 +255,8 @@ class Study:
             chosen = next((c for c in classes if c.sum() >= ENOUGH), None)
             if chosen is not None:
                 low, high = interval(log[chosen])
-                lo[name], hi[name] = _round(low), _round(high)
+                # A bias of left-out chips must not push the prediction out of its own interval.
+                lo[name], hi[name] = _round(min(low, 1.0)), _round(max(high, 1.0))
         return lo, hi
 
     def scores(self) -> list[dict[str, object]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accel_models import fitted_store
 from accel_models.bind import Hardware
@@ -34,7 +34,8 @@ from workloads.ops import Attention, Collective, Elementwise, Gemm, Moe, Op, Sca
 class Priced(NamedTuple):
     """Cost of one run of an op; ``lo``/``hi`` multiply its time to an 80 % interval.
 
-    ``energy`` is what the device draws meanwhile [J], idle power included. ``source`` says for each device whether the parameters were fitted there, transferred or assumed.
+    ``energy`` is what the device draws meanwhile [J], idle power included. ``source`` says for each device whether the
+    parameters were fitted there, transferred or assumed.
     """
 
     cost: Cost
@@ -56,6 +57,16 @@ class Fitted(NamedTuple):
     source: tuple[str, ...]
 
 
+class _Stack(NamedTuple):
+    """``Priced`` of several ops at once: arrays (ops, devices, *axes), or of fewer axes where all ops are alike."""
+
+    cost: Cost
+    lo: Array
+    hi: Array
+    energy: Array
+    sources: tuple[tuple[str, ...], ...]
+
+
 def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int = 0) -> list[Priced]:
     """Price every op once (``repeat`` is the caller's); ops of one kind and shape go through in one call.
 
@@ -65,21 +76,20 @@ def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int =
     out: list[Priced | None] = [None] * len(ops)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, op in enumerate(ops):
-        shape = np.broadcast_shapes(*(np.shape(getattr(op, f)) for f in _SHAPES[type(op)]))
-        groups.setdefault((type(op), shape, *(getattr(op, f) for f in _LABELS[type(op)])), []).append(i)
-    axes = max([n_axes, *(len(shape) for _, shape, *_ in groups)])
+        label = _LABEL.get(type(op))
+        groups.setdefault((type(op), _shape(op), getattr(op, label) if label else ""), []).append(i)
+    axes = max([n_axes, *(len(shape) for _, shape, _ in groups)])
     for (kind, *_), members in groups.items():
         chosen = [ops[i] for i in members]
         fields = {f: _stack([getattr(op, f) for op in chosen], axes) for f in _SHAPES[kind]}
-        priced = _PRICERS[kind](chosen[0], fields, hw, framework)
-        for row, i in enumerate(members):
-            cost = Cost(*(_row(a, row, axes) for a in priced.cost))
-            lo, hi, joules = (_row(a, row, axes) for a in (priced.lo, priced.hi, priced.energy))
-            out[i] = Priced(cost, lo, hi, joules, priced.source)
+        stack = _PRICERS[kind](chosen, fields, hw, framework)
+        parts = (_rows(a, len(members), axes) for a in (*stack.cost, stack.lo, stack.hi, stack.energy))
+        for i, (*cost, lo, hi, joules), source in zip(members, zip(*parts, strict=False), stack.sources, strict=True):
+            out[i] = Priced(Cost(*cost), lo, hi, joules, source)
     return [p for p in out if p is not None]
 
 
-#: Fields that are numbers (stacked) and those that tell kernels apart (ops must agree on them to be priced together).
+#: Fields that are numbers (stacked), and the label on which ops must agree to be priced together: another formula.
 _SHAPES: dict[type[Op], tuple[str, ...]] = {
     Gemm: ("m", "n", "k", "batch", "resident"),
     Moe: ("tokens", "hidden", "inter", "topk", "n_experts", "n_local", "skew", "dealt", "resident"),
@@ -89,25 +99,34 @@ _SHAPES: dict[type[Op], tuple[str, ...]] = {
     Elementwise: ("rows", "cols", "bytes_read", "bytes_written"),
     Collective: ("nbytes", "n_devices"),
 }
-_LABELS: dict[type[Op], tuple[str, ...]] = {
-    Gemm: ("a", "w", "out", "static"), Moe: ("gated", "a", "w", "out"), Attention: ("phase", "causal", "q", "kv"),
-    Scan: ("phase", "act", "state"), Elementwise: ("kind",), Collective: ("kind",),
-}
+_LABEL: dict[type[Op], str] = {Attention: "phase", Collective: "kind"}
+
+
+def _shape(op: Op) -> tuple[int, ...]:
+    """Common shape of an op's numbers; most are plain numbers, which cost nothing to pass over."""
+    found = {np.shape(v) for f in _SHAPES[type(op)] if not isinstance(v := getattr(op, f), float | int)} - {()}
+    return found.pop() if len(found) == 1 else np.broadcast_shapes(*found)
 
 
 def _stack(values: Sequence[Any], n_axes: int) -> Array:
-    """(ops, 1, *axes): the second axis is the devices'. A field alike in all ops stays one entry long."""
+    """(ops, 1, *axes): the second axis is the devices'. A number alike in all ops stays one entry long."""
+    if all(np.ndim(v) == 0 for v in values):
+        numbers = [float(v) for v in values]
+        same = numbers.count(numbers[0]) == len(numbers)
+        return np.array(numbers[:1] if same else numbers).reshape((-1, 1) + (1,) * n_axes)
+    if all(v is values[0] for v in values):
+        values = values[:1]
     arrays = [np.asarray(v, dtype=np.float64) for v in values]
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     padded = (1,) * (n_axes - len(shape)) + shape
     return np.stack([np.broadcast_to(a, shape).reshape(padded) for a in arrays])[:, None]
 
 
-def _row(a: Array, row: int, n_axes: int) -> Array:
-    """One op's part of a stacked result, its leading axis the devices'."""
+def _rows(a: Array, n_ops: int, n_axes: int) -> Iterable[Array]:
+    """Each op's part of a stacked result, its leading axis the devices'."""
     if a.ndim < n_axes + 2:
-        return a
-    return a[row if a.shape[0] > 1 else 0]
+        return repeat(a, n_ops)
+    return a if len(a) == n_ops else repeat(a[0], n_ops)
 
 
 # -- fitted parameters ----------------------------------------------------------------------------------------------
@@ -133,6 +152,32 @@ def fitted(op: str, function: Callable[..., Any], variants: tuple[str, ...], dev
         return np.array([[t.get(r, t.get("all", 1.0)) for t in tables] for r in REGIMES])
 
     return Fitted(values, factors("lo"), factors("hi"), tuple(f.source for f in found))
+
+
+class _Sets(NamedTuple):
+    """``Fitted`` of several ops: values (ops, devices), or (devices,) if all agree; factors (regimes, ops, devices)."""
+
+    values: dict[str, Array]
+    lo: Array
+    hi: Array
+    sources: tuple[tuple[str, ...], ...]
+
+
+@lru_cache(maxsize=4096)
+def _sets(op: str, function: Callable[..., Any], variants: tuple[tuple[str, ...], ...],
+          devices: tuple[tuple[str, str, str], ...], framework: str) -> _Sets:
+    """Parameters of several ops, each of its own variant on each device."""
+    each = [fitted(op, function, v, devices, framework) for v in variants]
+    if len(set(variants)) == 1:
+        only = each[0]
+        return _Sets(only.values, only.lo[:, None], only.hi[:, None], (only.source,) * len(each))
+    default = _defaults(function)
+    values: dict[str, Array] = {}
+    for name in sorted({n for f in each for n in f.values}):
+        rows = [f.values.get(name, np.full(len(devices), default.get(name, 0.0))) for f in each]
+        values[name] = rows[0] if all(np.array_equal(r, rows[0]) for r in rows) else np.stack(rows)
+    return _Sets(values, np.stack([f.lo for f in each], axis=1), np.stack([f.hi for f in each], axis=1),
+                 tuple(f.source for f in each))
 
 
 #: 80 % interval of a formula that nothing was measured for: within a factor of two, a judgement and no fit.
@@ -164,27 +209,45 @@ class _Columns:
         self.hw = hw
 
     def __call__(self, values: Any) -> Array:
-        return np.asarray(values, dtype=np.float64).reshape((-1, *self.tail))
+        """(devices,) or (ops, devices) -> the same with the workload's axes."""
+        array = np.asarray(values, dtype=np.float64)
+        return array.reshape(array.shape + self.tail)
 
     def common(self, *names: str) -> dict[str, Array]:
         return {n: self(getattr(self.hw, n)) for n in names}
 
-    def fitted(self, found: Fitted) -> dict[str, Array]:
+    def each(self, values: Sequence[float]) -> Array | float:
+        """One number per op -> (ops, 1, ...); a plain number where all are alike."""
+        if all(v == values[0] for v in values):
+            return values[0]
+        return np.array(values, dtype=np.float64).reshape((-1, 1, *self.tail))
+
+    def table(self, rows: Sequence[Sequence[float]]) -> Array:
+        """One row of (devices,) numbers per op -> (ops, devices, ...), without the first axis where all are alike."""
+        return self(rows[0] if all(r == rows[0] for r in rows) else rows)
+
+    def fitted(self, found: Fitted | _Sets) -> dict[str, Any]:
         scaled = {k: v * self.hw.launch_scale if k == "overhead" else v for k, v in found.values.items()}
         return {k: self(v) for k, v in scaled.items()}
 
+    def rates(self, formats: Sequence[Sequence[str]]) -> Array:
+        """Matrix rates of one format per op and device."""
+        known = {row: self.hw.rates(row).tolist() for row in dict.fromkeys(map(tuple, formats))}
+        return self.table([known[tuple(row)] for row in formats])
 
-def _priced(cost: Cost, found: Fitted, formats: Sequence[str], col: _Columns, energy_set: str = "bf16") -> Priced:
-    """Attach intervals by regime, and energy. ``cost`` arrays are (ops, devices, *axes); one format per device."""
+
+def _priced(cost: Cost, found: _Sets, rates: Array, col: _Columns, energy_set: str = "bf16") -> _Stack:
+    """Attach intervals by regime, and energy. ``cost`` is (ops, devices, *axes), ``rates`` of the formats used."""
     which = np.broadcast_to(regime(cost), np.shape(cost.time))
-    device = np.arange(len(found.source)).reshape((-1, *col.tail))
     hw = col.hw
+    device = np.arange(len(hw)).reshape((-1, *col.tail))
+    op = np.arange(found.lo.shape[1]).reshape((-1, 1, *col.tail))
     # One set serves all formats: energy per operation goes with the power limit over the rate of the format.
     cells = fitted("energy", transfer, (energy_set,) * len(hw), hw.identity, "")
-    per = transfer(col.fitted(cells), peak=col(hw.rates(formats)), **col.common("dram_bandwidth", "tdp"))
+    per = transfer(col.fitted(cells), peak=rates, **col.common("dram_bandwidth", "tdp"))
     joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=per.j_per_op, j_per_byte=per.j_per_byte,
                     idle_power=np.maximum(per.idle_power, col(hw.idle)), tdp=col(hw.tdp))
-    return Priced(cost, found.lo[which, device], found.hi[which, device], joules.total, found.source)
+    return _Stack(cost, found.lo[which, op, device], found.hi[which, op, device], joules.total, found.sources)
 
 
 def power_interval(hw: Hardware) -> tuple[Array, Array]:
@@ -241,18 +304,32 @@ def _low_bit(a: Format, w: Format) -> str:
     return {"fp4": "nvfp4_g16", "fp6": "fp8_dynamic"}.get(a.compute, "int8_smoothquant")
 
 
-def _gemm(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
-    assert isinstance(op, Gemm)
+def _ways(ops: Sequence[Gemm] | Sequence[Moe], hw: Hardware) -> list[tuple[Multiply, ...]]:
+    """How each op multiplies on each device."""
+    found = {(a, w): tuple(multiply(a, w, native) for native in hw.native) for a, w in {(op.a, op.w) for op in ops}}
+    return [found[op.a, op.w] for op in ops]
+
+
+def _product(ops: Sequence[Gemm] | Sequence[Moe], ways: list[tuple[Multiply, ...]], col: _Columns) -> dict[str, Any]:
+    """Arguments that dense and grouped products share, all that follows from formats and devices."""
+    return {"bytes_a": col.table([[w.bytes_a for w in row] for row in ways]),
+            "bytes_w": col.each([get_format(op.w).nbytes for op in ops]),
+            "bytes_out": col.each([get_format(op.out).nbytes for op in ops]),
+            "dequant_ops": col.table([[w.dequant_ops for w in row] for row in ways]),
+            "peak": col.rates([[w.compute for w in row] for row in ways]), "vector_peak": col(col.hw.vector_rate),
+            **col.common(*_MEMORY)}
+
+
+def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["m"].ndim - 2)
-    ways = [multiply(op.a, op.w, native) for native in hw.native]
-    found = fitted("gemm", gemm, tuple(w.variant for w in ways), hw.identity, framework)
-    cost = gemm(f["m"], f["n"], f["k"], f["batch"], bytes_a=col([w.bytes_a for w in ways]),
-                bytes_w=get_format(op.w).nbytes, bytes_out=get_format(op.out).nbytes,
-                peak=col(hw.rates([w.compute for w in ways])), vector_peak=col(hw.vector_rate),
-                resident=f["resident"] if op.static else 1.0, dequant_ops=col([w.dequant_ops for w in ways]),
-                quant_kernels=col([w.quant_kernels for w in ways]), quant_bytes=col([w.quant_bytes for w in ways]),
-                **col.common(*_MEMORY), **col.fitted(found))
-    return _priced(cost, found, [w.compute for w in ways], col)
+    ways = _ways(ops, hw)
+    found = _sets("gemm", gemm, tuple(tuple(w.variant for w in row) for row in ways), hw.identity, framework)
+    static = col.each([float(op.static) for op in ops])
+    given = _product(ops, ways, col)
+    cost = gemm(f["m"], f["n"], f["k"], f["batch"], resident=static * f["resident"] + (1.0 - static),
+                quant_kernels=col.table([[w.quant_kernels for w in row] for row in ways]),
+                quant_bytes=col.table([[w.quant_bytes for w in row] for row in ways]), **given, **col.fitted(found))
+    return _priced(cost, found, given["peak"], col)
 
 
 #: Fitted variant of the experts' grouped products for each variant of a plain product; int8 borrows fp8's kernel.
@@ -260,62 +337,64 @@ _MOE_VARIANT = {"none": "bf16", "fp32": "bf16", "fp8_dynamic": "fp8", "int8_smoo
                 "fp8_block128": "fp8_block128", "int8_weight_only": "w4a16", "int4_weight_only": "w4a16"}
 
 
-def _moe(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
-    assert isinstance(op, Moe)
+def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["tokens"].ndim - 2)
-    ways = [multiply(op.a, op.w, native) for native in hw.native]
-    found = fitted("moe", moe, tuple(_MOE_VARIANT[w.variant] for w in ways), hw.identity, framework)
-    cost = moe(*(f[k] for k in _SHAPES[Moe][:6]), skew=f["skew"], dealt=f["dealt"], repeated=f["resident"],
-               gated=op.gated, bytes_a=col([w.bytes_a for w in ways]),
-               bytes_w=get_format(op.w).nbytes, bytes_out=get_format(op.out).nbytes,
-               peak=col(hw.rates([w.compute for w in ways])), vector_peak=col(hw.vector_rate),
-               dequant_ops=col([w.dequant_ops for w in ways]), **col.common(*_MEMORY), **col.fitted(found))
-    return _priced(cost, found, [w.compute for w in ways], col)
+    ways = _ways(ops, hw)
+    variants = tuple(tuple(_MOE_VARIANT[w.variant] for w in row) for row in ways)
+    found = _sets("moe", moe, variants, hw.identity, framework)
+    given = _product(ops, ways, col)
+    formula: Callable[..., Cost] = moe
+    cost = formula(*(f[k] for k in _SHAPES[Moe][:6]), skew=f["skew"], dealt=f["dealt"], repeated=f["resident"],
+                   gated=col.each([float(op.gated) for op in ops]), **given, **col.fitted(found))
+    return _priced(cost, found, given["peak"], col)
 
 
-def _attention(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
-    assert isinstance(op, Attention)
+def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["batch"].ndim - 2)
-    formula = attention_decode if op.phase == "decode" else attention_prefill
-    fmt = get_format(op.q).compute
-    kernels = tuple(attention_variant(op.phase, op.q if fmt in native else "", op.kv) for native in hw.native)
-    found = fitted("attention", formula, kernels, hw.identity, framework)
-    cost = formula(*(f[k] for k in _SHAPES[Attention][:7]), f["window"], kv_elements=f["kv_elements"], warm=f["resident"],
-                   bytes_q=max(get_format(op.q).nbytes, 2.0), bytes_kv=get_format(op.kv).nbytes, causal=float(op.causal),
-                   peak=col(hw.rate_table[fmt]), vector_peak=col(hw.vector_rate), **col.common(*_MEMORY),
-                   **col.fitted(found))
-    return _priced(cost, found, [fmt] * len(hw), col, "attention_bf16")
+    formula: Callable[..., Cost] = attention_decode if ops[0].phase == "decode" else attention_prefill
+    formats = [get_format(op.q).compute for op in ops]
+    kernels = tuple(tuple(attention_variant(op.phase, op.q if fmt in native else "", op.kv) for native in hw.native)
+                    for op, fmt in zip(ops, formats, strict=True))
+    found = _sets("attention", formula, kernels, hw.identity, framework)
+    peak = col.rates([(fmt,) * len(hw) for fmt in formats])
+    cost = formula(*(f[k] for k in _SHAPES[Attention][:7]), f["window"], kv_elements=f["kv_elements"],
+                   warm=f["resident"], bytes_q=col.each([max(get_format(op.q).nbytes, 2.0) for op in ops]),
+                   bytes_kv=col.each([get_format(op.kv).nbytes for op in ops]),
+                   causal=col.each([float(op.causal) for op in ops]),
+                   peak=peak, vector_peak=col(hw.vector_rate), **col.common(*_MEMORY), **col.fitted(found))
+    return _priced(cost, found, peak, col, "attention_bf16")
 
 
-def _scan(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
-    assert isinstance(op, Scan)
+def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["batch"].ndim - 2)
-    fmt = get_format(op.act).compute
-    cost = scan(*(f[k] for k in _SHAPES[Scan]), bytes_act=get_format(op.act).nbytes, decode=float(op.phase == "decode"),
-                bytes_state=get_format(op.state).nbytes, peak=col(hw.rate_table[fmt]), vector_peak=col(hw.vector_rate),
-                **col.common("dram_bandwidth", "n_units"))
-    return _priced(cost, fitted("scan", scan, (op.phase,) * len(hw), hw.identity, framework), [fmt] * len(hw), col)
+    peak = col.rates([(get_format(op.act).compute,) * len(hw) for op in ops])
+    found = _sets("scan", scan, tuple((op.phase,) * len(hw) for op in ops), hw.identity, framework)
+    cost = scan(*(f[k] for k in _SHAPES[Scan]), bytes_act=col.each([get_format(op.act).nbytes for op in ops]),
+                bytes_state=col.each([get_format(op.state).nbytes for op in ops]),
+                decode=col.each([float(op.phase == "decode") for op in ops]),
+                peak=peak, vector_peak=col(hw.vector_rate), **col.common("dram_bandwidth", "n_units"))
+    return _priced(cost, found, peak, col)
 
 
-def _elementwise(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
-    assert isinstance(op, Elementwise)
+def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["rows"].ndim - 2)
-    found = fitted("elementwise", elementwise, (KIND_BORROWS[op.kind],) * len(hw), hw.identity, framework)
-    cost = elementwise(*(f[k] for k in _SHAPES[Elementwise]), **col.common(*_MEMORY), **col.fitted(found))
-    return _priced(cost, found, ["fp32"] * len(hw), col)
+    variants = tuple((KIND_BORROWS[op.kind],) * len(hw) for op in ops)
+    found = _sets("elementwise", elementwise, variants, hw.identity, framework)
+    formula: Callable[..., Cost] = elementwise
+    cost = formula(*(f[k] for k in _SHAPES[Elementwise]), **col.common(*_MEMORY), **col.fitted(found))
+    return _priced(cost, found, col(hw.rate_table["fp32"]), col)
 
 
-def _collective(op: Op, f: dict[str, Array], hw: Hardware, framework: str) -> Priced:
-    assert isinstance(op, Collective)
+def _collective(ops: Sequence[Collective], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["nbytes"].ndim - 2)
     variants = tuple(LINK_BORROWS.get(kind, "pcie") for kind in hw.link_class)
-    found = fitted("collective", collective, variants, hw.identity, framework)
-    cost = collective(f["nbytes"], f["n_devices"], kind=op.kind, bandwidth=col(hw.link_bandwidth),
+    found = _sets("collective", collective, (variants,) * len(ops), hw.identity, framework)
+    cost = collective(f["nbytes"], f["n_devices"], kind=ops[0].kind, bandwidth=col(hw.link_bandwidth),
                       devices_per_node=col(hw.domain), internode_bandwidth=col(hw.network_bandwidth),
                       **col.fitted(found))
-    return _priced(cost, found, ["fp32"] * len(hw), col)
+    return _priced(cost, found, col(hw.rate_table["fp32"]), col)
 
 
-_PRICERS: dict[type[Op], Callable[[Op, dict[str, Array], Hardware, str], Priced]] = {
+_PRICERS: dict[type[Op], Callable[[Any, dict[str, Array], Hardware, str], _Stack]] = {
     Gemm: _gemm, Moe: _moe, Attention: _attention, Scan: _scan, Elementwise: _elementwise, Collective: _collective,
 }

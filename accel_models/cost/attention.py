@@ -189,7 +189,9 @@ def _decode(batch: Array, q: Array, kv: Array, heads: Array, kv_heads: Array, d:
     packed = np.power(group, np.where(window > 0, window_packs, 1.0))
     tall = np.maximum(np.ceil(packed / MAX_ROWS), 1.0)
     blocks = batch * np.where(MATRIX, kv_heads * tall * group / np.maximum(packed, 1e-9), heads * q)
-    tiles = np.maximum(blocks * np.minimum(np.minimum(SPLIT, max_split), np.ceil(span / MIN_PIECE)), 1.0)
+    # Fractional pieces, so that a longer cache is never cheaper for being cut once more.
+    pieces = np.minimum(np.minimum(SPLIT, max_split), np.maximum(span / MIN_PIECE, 1.0))
+    tiles = np.maximum(blocks * pieces, 1.0)
     split = tiles / np.maximum(blocks, 1.0)
     resident_tiles = n_units * np.where(MATRIX, slots, vector_slots)
     full = tiles / resident_tiles

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from accel_models.bind import bind, perturb
-from accel_models.cost.terms import RESOURCES
-from sim.estimate import Estimate, Step, by_class, estimate, op_class
+from accel_models.cost.terms import RESOURCES, Cost, attribute
+from sim.estimate import Estimate, Step, estimate, matrix_format, op_class
 from sim.query import Setting
 from workloads.formats import get_format
-from workloads.work import work
 
 SCHEMA = "perfboard/result/1"
 #: Relative step of an elasticity's finite difference.
@@ -67,9 +66,7 @@ def _steps(result: Estimate) -> list[tuple[str, Step]]:
 
 def _first(a: Any) -> Any:
     """The unperturbed device at the only design point."""
-    x = np.asarray(a)
-    value = x.reshape(-1)[0]
-    return bool(value) if x.dtype == bool else float(value)
+    return np.asarray(a).item(0)
 
 
 def _metric(result: Estimate, name: str) -> dict[str, float | None]:
@@ -88,12 +85,22 @@ def _limits(result: Estimate) -> dict[str, Any]:
 
 
 def _classes(step: Step) -> dict[str, dict[str, float]]:
-    return {c: {r: _first(t) for r, t in row.items()} for c, row in by_class(step).items()}
+    """``by_class`` at the only design point: the terms of all ops in one array, so that one call serves them."""
+    cost = Cost(*(np.array([_first(a) for a in terms]) for terms in zip(*(p.cost for p in step.priced), strict=True)))
+    count = np.array([_first(op.repeat) for op in step.ops])
+    shares = {r: (t * count).tolist() for r, t in attribute(cost).items()}
+    out: dict[str, dict[str, float]] = {}
+    for i, op in enumerate(step.ops):
+        row = out.setdefault(op_class(op), dict.fromkeys(RESOURCES, 0.0))
+        for r in RESOURCES:
+            row[r] += shares[r][i]
+    return out
 
 
 def _elasticity(step: Step, keys: list[str]) -> dict[str, float]:
     """d ln(time) / d ln(parameter): how many percent one percent more of it buys (negative: faster)."""
-    time = np.broadcast_to(step.time, np.broadcast_shapes(step.time.shape, (len(keys) + 1,) + (1,) * (step.time.ndim - 1)))
+    shape = np.broadcast_shapes(step.time.shape, (len(keys) + 1,) + (1,) * (step.time.ndim - 1))
+    time = np.broadcast_to(step.time, shape)
     flat = time.reshape(len(keys) + 1, -1)[:, 0]
     change = np.log(flat[1:] / flat[0]) / np.log1p(STEP)
     return {k: float(v) for k, v in sorted(zip(keys, change, strict=True), key=lambda kv: kv[1])}
@@ -111,8 +118,7 @@ def _sources(step: Step) -> dict[str, str]:
 
 def _ops(phase: str, step: Step) -> list[dict[str, Any]]:
     rows = []
-    for op, p in zip(step.ops, step.priced, strict=True):
-        w = work(op)
+    for op, p, w in zip(step.ops, step.priced, step.works, strict=True):
         terms = {r: _first(getattr(p.cost, r)) for r in RESOURCES}
         time = _first(p.cost.time)
         rows.append({
@@ -127,7 +133,7 @@ def _ops(phase: str, step: Step) -> list[dict[str, Any]]:
 
 def _fallbacks(setting: Setting, result: Estimate) -> list[str]:
     """Formats of the model that the device cannot multiply natively, and what happens instead."""
-    used = {get_format(f).compute for _, step in _steps(result) for op in step.ops if (f := getattr(op, "a", ""))}
+    used = {get_format(f).compute for _, step in _steps(result) for op in step.ops if (f := matrix_format(op))}
     return [reason for f in sorted(used) if (reason := setting.device.fallback(f).reason)]
 
 

@@ -21,7 +21,7 @@ from workloads.formats import get_format
 from workloads.model_spec import ModelSpec
 from workloads.ops import Collective, Gemm, Moe, Op
 from workloads.parallel import Parallel
-from workloads.work import work
+from workloads.work import Work, work
 
 Array = NDArray[np.float64]
 
@@ -53,9 +53,11 @@ class Workload:
             raise ValueError(f"prefix: must be at least 0 and below isl, got {prefix.max():g} with isl {isl.min():g}")
         if not 0 < self.utilization <= 1:
             raise ValueError(f"gpu-memory-utilization: must be in (0, 1], got {self.utilization:g}")
-        longest = float(np.max(isl + np.asarray(self.osl, dtype=np.float64)))
+        # An encoder writes nothing: its context holds the prompt alone.
+        longest = float(np.max(isl + spec.causal * np.asarray(self.osl, dtype=np.float64)))
         if spec.max_context and longest > spec.max_context:
-            raise ValueError(f"isl + osl: {longest:g} tokens exceed the {spec.max_context} that {spec.name} allows "
+            name = "isl + osl" if spec.causal else "isl"
+            raise ValueError(f"{name}: {longest:g} tokens exceed the {spec.max_context} that {spec.name} allows "
                              f"(max_position_embeddings)")
 
 
@@ -65,6 +67,7 @@ class Step:
 
     ops: tuple[Op, ...]
     priced: tuple[Priced, ...]
+    works: tuple[Work, ...]
     time: Array
     lo: Array
     hi: Array
@@ -116,14 +119,16 @@ def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: 
 
 
 def _step(ops: Sequence[Op], priced: Sequence[Priced], hw: Hardware, n_axes: int) -> Step:
-    time = sum((p.cost.time * op.repeat for op, p in zip(ops, priced, strict=True)), np.zeros(()))
-    lo, hi = _compose(ops, priced, time)
-    sol, bound, flops, nbytes = _limit(ops, hw, n_axes)
+    times = [p.cost.time * op.repeat for op, p in zip(ops, priced, strict=True)]
+    time = sum(times, np.zeros(()))
+    lo, hi = _compose(ops, priced, times, time)
+    works = tuple(work(op) for op in ops)
+    sol, bound, flops, nbytes = _limit(ops, works, hw, n_axes)
     joules = sum((p.energy * op.repeat for op, p in zip(ops, priced, strict=True)), np.zeros(()))
-    return Step(tuple(ops), tuple(priced), time, lo, hi, sol, bound, flops, nbytes, joules)
+    return Step(tuple(ops), tuple(priced), works, time, lo, hi, sol, bound, flops, nbytes, joules)
 
 
-def _compose(ops: Sequence[Op], priced: Sequence[Priced], time: Array) -> tuple[Array, Array]:
+def _compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array], time: Array) -> tuple[Array, Array]:
     """Interval of a sum: errors of one op class move together, those of different classes independently.
 
     Each op's interval becomes a median shift and a log standard deviation; class by class the absolute deviations
@@ -131,38 +136,41 @@ def _compose(ops: Sequence[Op], priced: Sequence[Priced], time: Array) -> tuple[
     """
     spread: dict[str, Array] = {}
     shift: Array = np.zeros(())
-    for op, p in zip(ops, priced, strict=True):
-        t = p.cost.time * op.repeat
-        sigma = (np.log(p.hi) - np.log(p.lo)) / (2 * Z80)
-        shift = shift + t * (np.sqrt(p.hi * p.lo) - 1)
-        key = type(op).__name__
-        spread[key] = spread.get(key, np.zeros(())) + t * sigma
+    alike: dict[tuple[type[Op], tuple[int, ...]], list[int]] = {}
+    for i, op in enumerate(ops):
+        alike.setdefault((type(op), times[i].shape), []).append(i)
+    for (kind, shape), members in alike.items():
+        t = np.stack([times[i] for i in members])
+        lo, hi = (np.log(np.stack([np.broadcast_to(a, shape) for a in side]))
+                  for side in ([priced[i].lo for i in members], [priced[i].hi for i in members]))
+        shift = shift + (t * np.expm1((hi + lo) / 2)).sum(axis=0)
+        spread[kind.__name__] = spread.get(kind.__name__, np.zeros(())) + (t * (hi - lo)).sum(axis=0) / (2 * Z80)
     safe = np.maximum(time, 1e-30)
     total = np.sqrt(sum((s**2 for s in spread.values()), np.zeros(()))) / safe
     middle = np.maximum(1 + shift / safe, 0.1)
     return time * middle * np.exp(-Z80 * total), time * middle * np.exp(Z80 * total)
 
 
-def _limit(ops: Sequence[Op], hw: Hardware, n_axes: int) -> tuple[Array, Array, Array, Array]:
+def _limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) -> tuple[Array, Array, Array, Array]:
     """Speed of light: each resource at its peak, perfectly overlapped, weights and cache moved exactly once."""
-    compute: Array = np.zeros(())
     moved: Array = np.zeros(())
     sent: Array = np.zeros(())
-    flops: Array = np.zeros(())
-    for op in ops:
-        w = work(op)
+    flops: dict[str, Array] = {}
+    for op, w in zip(ops, works, strict=True):
         moved = moved + op.repeat * (w.weight_bytes + w.cache_bytes)
-        sent = sent + op.repeat * w.link_bytes
-        if matrix := _matrix_format(op):
-            flops = flops + op.repeat * w.flops
-            rate = hw.rate_table[get_format(matrix).compute].reshape((-1,) + (1,) * n_axes)
-            compute = compute + op.repeat * w.flops / rate
+        if isinstance(op, Collective):
+            sent = sent + op.repeat * w.link_bytes
+        if matrix := matrix_format(op):
+            fmt = get_format(matrix).compute
+            flops[fmt] = flops.get(fmt, np.zeros(())) + op.repeat * w.flops
+    column = (-1,) + (1,) * n_axes
+    compute = sum((f / hw.rate_table[fmt].reshape(column) for fmt, f in flops.items()), np.zeros(()))
     times = np.stack(np.broadcast_arrays(compute, moved / hw.column("dram_bandwidth", n_axes),
                                          sent / hw.column("link_bandwidth", n_axes)))
-    return times.max(axis=0), times.argmax(axis=0), flops, moved
+    return times.max(axis=0), times.argmax(axis=0), sum(flops.values(), np.zeros(())), moved
 
 
-def _matrix_format(op: Op) -> str:
+def matrix_format(op: Op) -> str:
     """Format in which a matrix op multiplies; empty for the others."""
     if isinstance(op, Gemm | Moe):
         return op.a

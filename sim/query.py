@@ -149,9 +149,10 @@ def _as_type_of(old: object, text: str, where: str) -> object:
             raise ValueError(f"{where}: expected true or false, got {text!r}")
         return text.lower() == "true"
     if isinstance(old, int) or old is None:
-        if not text.lstrip("-").isdigit():
-            raise ValueError(f"{where}: expected a whole number, got {text!r}")
-        return int(text)
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"{where}: expected a whole number, got {text!r}") from None
     if isinstance(old, float):
         try:
             return float(text)

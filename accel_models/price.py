@@ -110,7 +110,7 @@ def _shape(op: Op) -> tuple[int, ...]:
 
 def _stack(values: Sequence[Any], n_axes: int) -> Array:
     """(ops, 1, *axes): the second axis is the devices'. A number alike in all ops stays one entry long."""
-    if all(np.ndim(v) == 0 for v in values):
+    if all(isinstance(v, float | int) or np.ndim(v) == 0 for v in values):
         numbers = [float(v) for v in values]
         same = numbers.count(numbers[0]) == len(numbers)
         return np.array(numbers[:1] if same else numbers).reshape((-1, 1) + (1,) * n_axes)

@@ -119,13 +119,19 @@ def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: 
 
 
 def _step(ops: Sequence[Op], priced: Sequence[Priced], hw: Hardware, n_axes: int) -> Step:
-    times = [p.cost.time * op.repeat for op, p in zip(ops, priced, strict=True)]
+    counts = [_count(op) for op in ops]
+    times = [p.cost.time * n for n, p in zip(counts, priced, strict=True)]
     time = sum(times, np.zeros(()))
     lo, hi = _compose(ops, priced, times, time)
     works = tuple(work(op) for op in ops)
     sol, bound, flops, nbytes = _limit(ops, works, hw, n_axes)
-    joules = sum((p.energy * op.repeat for op, p in zip(ops, priced, strict=True)), np.zeros(()))
+    joules = sum((p.energy * n for n, p in zip(counts, priced, strict=True)), np.zeros(()))
     return Step(tuple(ops), tuple(priced), works, time, lo, hi, sol, bound, flops, nbytes, joules)
+
+
+def _count(op: Op) -> Array:
+    """How often the op runs in a step."""
+    return np.asarray(op.repeat, dtype=np.float64)
 
 
 def _compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array], time: Array) -> tuple[Array, Array]:
@@ -141,7 +147,7 @@ def _compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array]
         alike.setdefault((type(op), times[i].shape), []).append(i)
     for (kind, shape), members in alike.items():
         t = np.stack([times[i] for i in members])
-        lo, hi = (np.log(np.stack([np.broadcast_to(a, shape) for a in side]))
+        lo, hi = (np.log(np.stack([a if a.shape == shape else np.broadcast_to(a, shape) for a in side]))
                   for side in ([priced[i].lo for i in members], [priced[i].hi for i in members]))
         shift = shift + (t * np.expm1((hi + lo) / 2)).sum(axis=0)
         spread[kind.__name__] = spread.get(kind.__name__, np.zeros(())) + (t * (hi - lo)).sum(axis=0) / (2 * Z80)
@@ -157,12 +163,13 @@ def _limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) 
     sent: Array = np.zeros(())
     flops: dict[str, Array] = {}
     for op, w in zip(ops, works, strict=True):
-        moved = moved + op.repeat * (w.weight_bytes + w.cache_bytes)
+        n = _count(op)
+        moved = moved + n * (w.weight_bytes + w.cache_bytes)
         if isinstance(op, Collective):
-            sent = sent + op.repeat * w.link_bytes
+            sent = sent + n * w.link_bytes
         if matrix := matrix_format(op):
             fmt = get_format(matrix).compute
-            flops[fmt] = flops.get(fmt, np.zeros(())) + op.repeat * w.flops
+            flops[fmt] = flops.get(fmt, np.zeros(())) + n * w.flops
     column = (-1,) + (1,) * n_axes
     compute = sum((f / hw.rate_table[fmt].reshape(column) for fmt, f in flops.items()), np.zeros(()))
     times = np.stack(np.broadcast_arrays(compute, moved / hw.column("dram_bandwidth", n_axes),
@@ -250,7 +257,7 @@ def by_class(step: Step) -> dict[str, dict[str, Array]]:
     for op, p in zip(step.ops, step.priced, strict=True):
         row = out.setdefault(op_class(op), {r: np.zeros(()) for r in RESOURCES})
         for r, t in attribute(p.cost).items():
-            row[r] = row[r] + t * op.repeat
+            row[r] = row[r] + t * _count(op)
     return out
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,21 +67,21 @@ class _Builder:
     members: tuple[Sequences, ...]
     split: Parallel
 
-    @property
+    @cached_property
     def tokens(self) -> Array:
         total = _f(0.0)
         for s in self.members:
             total = total + _f(s.batch) * _f(s.q_len)
         return total
 
-    @property
+    @cached_property
     def sequences(self) -> Array:
         total = _f(0.0)
         for s in self.members:
             total = total + _f(s.batch)
         return total
 
-    @property
+    @cached_property
     def act_bytes(self) -> float:
         return get_format(self.spec.dtype).nbytes
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,12 +79,14 @@ PERTURBED = {
 def bind(devices: Sequence[Device], system: System | None = None) -> Hardware:
     """Arrays for these devices; ``system`` says how they are joined (without one: by each device's own fastest link)."""
     rows = [_row(d, system) for d in devices]
+    for device, row in zip(devices, rows, strict=True):
+        _check(device, row)
     names = [f.name for f in fields(Hardware) if f.type == "Array"]
-    columns = {n: np.array([float(r[n]) for r in rows]) for n in names}  # type: ignore[arg-type]
+    columns = {n: np.array([float(r[n]) for r in rows]) for n in names}
     table = {f: np.array([_rate(d, f) for d in devices]) for f in FORMATS}
     return Hardware(
         identity=tuple((d.name, d.generation, d.kind) for d in devices), native=tuple(frozenset(d.rates()) for d in devices),
-        link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),  # type: ignore[arg-type]
+        link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),
         rate_table=table, **columns)
 
 
@@ -101,7 +104,7 @@ def perturb(hw: Hardware, step: float) -> tuple[Hardware, list[str]]:
                                 for f in fields(Hardware) if f.type == "Array"}
     table = {f: np.repeat(r, n) * factor["rate_table"] for f, r in hw.rate_table.items()}
     return replace(hw, identity=hw.identity * n, native=hw.native * n, link_class=hw.link_class * n,
-                   assumed=hw.assumed * n, rate_table=table, **arrays), keys  # type: ignore[arg-type]
+                   assumed=hw.assumed * n, rate_table=table, **arrays), keys
 
 
 @cache
@@ -123,7 +126,18 @@ def _rate(device: Device, fmt: str) -> float:
         return np.nan
 
 
-def _row(device: Device, system: System | None) -> dict[str, object]:
+def _check(device: Device, row: dict[str, Any]) -> None:
+    """What is divided by cannot be zero; a figure that is not known is NaN and passes."""
+    divisors = {"dram_bandwidth": f"memory.{device.main_memory}.bandwidth", "n_units": "engine.matrix.units",
+                "vector_rate": "engine.vector.rate", "link_bandwidth": "link bandwidth",
+                "network_bandwidth": "network bandwidth", "tdp": "power.tdp"}
+    zero = [key for name, key in divisors.items() if row[name] <= 0]
+    zero += [f"rate.{f}" for f, rate in device.rates().items() if rate <= 0]
+    if zero:
+        raise ValueError(f"{device.name}: {zero[0]}: must be above 0")
+
+
+def _row(device: Device, system: System | None) -> dict[str, Any]:
     known = device.parameters()
     assumed = list(device.assumed())
 
@@ -146,7 +160,7 @@ def _row(device: Device, system: System | None) -> dict[str, object]:
     fast, domain, network, link_class = _links(device, system)
     vector_rates = vector.rate if vector else {}
     return {
-        "vector_rate": next((vector_rates[f].value for f in ("fp32", "fp16") if f in vector_rates),  # type: ignore[index]
+        "vector_rate": next((vector_rates[f].value for f in ("fp32", "fp16") if f in vector_rates),
                             max(device.rates().values(), default=np.nan)),
         "n_units": units, "clock": clock, "dram_bandwidth": bandwidth,
         "dram_capacity": value(f"{main}.capacity", np.nan, "not known"),

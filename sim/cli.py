@@ -68,7 +68,10 @@ class _Lazy(click.Group):
 @click.version_option(package_name="perfboard", prog_name="perfboard")
 def cli() -> None:
     """A perfboard is where hardware is tried before it is made: how fast, how hungry and how dear would this
-    language model be on that hardware, why, and what would change it?"""
+    language model be on that hardware, why, and what would change it?
+
+    Options of a question may also stand in the environment: PERFBOARD_HW=h200_sxm, PERFBOARD_ISL=2048. A flag wins.
+    """
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -79,12 +82,17 @@ def main(argv: list[str] | None = None) -> None:
         _fail("interrupted", 130)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except click.exceptions.NoArgsIsHelpError as e:
+        click.echo(e.format_message(), err=True)
+        sys.exit(e.exit_code)
     except click.ClickException as e:
-        _fail(e.format_message(), e.exit_code)
+        _fail(" ".join(e.format_message().split()), e.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except (ValueError, OSError) as e:
+    except OSError as e:
+        _fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e), 2)
+    except ValueError as e:
         _fail(" ".join(str(e).split()), 2)
     sys.exit(code if isinstance(code, int) else 0)
 

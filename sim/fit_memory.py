@@ -23,6 +23,9 @@ def fits(query: Query) -> bool:
 def budget(setting: Setting) -> dict[str, np.ndarray]:
     """Bytes by kind on one device of the setting (see ``sim.estimate.memory``), scalars."""
     hardware = bind([setting.device], setting.system)
+    if np.isnan(hardware.dram_capacity[0]):
+        raise ValueError(f"{setting.device.name}: memory.{setting.device.main_memory}.capacity: not known; "
+                         f"set it, e.g. --set memory.main.capacity=16GB")
     return {k: np.asarray(v).reshape(-1)[0] for k, v in
             memory(setting.spec, hardware, setting.workload, setting.parallel, 0).items()}
 
@@ -51,7 +54,7 @@ def smallest_change(setting: Setting) -> str:
 def largest_context(setting: Setting) -> int:
     """Longest prompt that fits at this batch and output length, at most what the model allows; 0 if none."""
     q, limit = setting.query, setting.spec.max_context or 2**20
-    low, high = q.prefix, limit - q.osl
+    low, high = q.prefix, limit - (q.osl if setting.spec.causal else 0)
     if high <= low or not fits(replace(q, isl=low + 1)):
         return 0
     while low < high:                                  # invariant: low fits, high + 1 does not or is not allowed

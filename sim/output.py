@@ -17,6 +17,7 @@ from rich.table import Table
 FORMATS = ("table", "json", "csv", "md")
 
 format_option = click.option("--format", "fmt", type=click.Choice(FORMATS), default="table", show_default=True,
+                             envvar="PERFBOARD_FORMAT",
                              help="Form of the result on stdout.")
 
 

@@ -49,6 +49,8 @@ class Parallel:
             raise ValueError(f"etp: must be 0 (automatic) or more, got {self.etp}")
         if self.pp > spec.n_layers:
             raise ValueError(f"pp: {self.pp} stages but {spec.name} has only {spec.n_layers} layers")
+        if (self.ep > 1 or self.etp > 1) and not any(x.ffn and x.ffn.experts for x in spec.layers):
+            raise ValueError(f"{'ep' if self.ep > 1 else 'etp'}: {spec.name} has no routed experts to spread; leave it out")
         for layer in spec.layers:
             self._check_layer(spec, layer)
 

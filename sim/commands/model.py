@@ -66,7 +66,7 @@ def check(paths: tuple[str, ...]) -> int:
 
 
 def _mixers(s: ModelSpec) -> str:
-    kinds = {}
+    kinds: dict[str, int] = {}
     for layer, count in zip(s.layers, s.counts, strict=True):
         core = layer.mixer.core if layer.mixer else None
         if core is None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
 from typing import Any
 
 import click
 
 from accel_models.quantity import format_quantity
 from sim.answer import Answer, answer
-from sim.commands.options import hardware_names, pair, query_from, query_options
+from sim.commands.options import changes, hardware_names, query_from, query_options
 from sim.fit_memory import smallest_change
 from sim.output import as_csv, as_markdown, as_table, console, format_option, note, print_json
 from sim.query import Query, resolve
@@ -32,7 +31,7 @@ FIGURES: dict[str, tuple[str, str]] = {
 @click.option("--vs", "versus", multiple=True, metavar="'KEY=VALUE ...'",
               help="Compare with the same question changed: --vs 'hw=b200_sxm quant=fp8'. Repeatable.")
 @click.option("--detail", type=click.Choice(DETAILS), default="summary", show_default=True, help="How much to show.")
-@click.option("--show-config", is_flag=True, help="Print every value with its origin, and stop.")
+@click.option("--show-config", is_flag=True, help="Print every value with its origin (flag, environment, built-in), and stop.")
 @format_option
 @click.pass_context
 def whatif(ctx: click.Context, versus: tuple[str, ...], detail: str, show_config: bool, fmt: str, **values: Any) -> int:
@@ -47,7 +46,7 @@ def whatif(ctx: click.Context, versus: tuple[str, ...], detail: str, show_config
         return _show_config(ctx, fmt)
     queries = [query_from(values, name) for name in hardware_names(values["hw"])]
     for text in versus:
-        queries.append(queries[0].changed(dict(pair(part, "--vs") for part in shlex.split(text))))
+        queries.append(queries[0].changed(changes(text)))
     answers = [answer(resolve(q)) for q in queries]
     if fmt == "json":
         print_json(answers[0].data if len(answers) == 1 else [a.data for a in answers])

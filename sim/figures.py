@@ -11,8 +11,10 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -28,7 +30,7 @@ _VARIABLES = {FG: "var(--fg)", BG: "var(--bg)", MUTED: "var(--muted)", LINE: "va
 MARKERS = {"prefill": "o", "decode": "D"}
 #: An op is labelled from this share of its step on, and never more than so many of a phase.
 LABEL_SHARE, LABELS = 0.025, 6
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif", "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "perfboard", "text.color": FG,
     "axes.edgecolor": MUTED, "axes.labelcolor": FG, "xtick.color": MUTED, "ytick.color": MUTED, "figure.facecolor": BG,
     "axes.facecolor": BG, "savefig.facecolor": BG, "axes.spines.top": False, "axes.spines.right": False,
@@ -83,13 +85,15 @@ def _draw_ceilings(ax: Axes, data: Roofline) -> list[Bbox]:
     dots = _marker_boxes(ax, data)
     taken: list[Bbox] = []
     top = max(c.rate for c in compute)
-    for i, m in enumerate(memory):
-        ax.plot([x0, top / m.rate], [x0 * m.rate, top], color=FG, lw=1.2, ls=":" if len(memory) > 1 and i == 0 else "-", zorder=2)
+    slanted = [ax.plot([x0, top / m.rate], [x0 * m.rate, top], color=FG, lw=1.2, zorder=2,
+                       ls=":" if len(memory) > 1 and i == 0 else "-")[0] for i, m in enumerate(memory)]
     for c in compute:
-        ax.plot([c.rate / memory[0].rate, x1], [c.rate] * 2, color=FG, lw=1.2, ls="--" if "vector" in c.name else "-", zorder=2)
+        ax.plot([c.rate / memory[0].rate, x1], [c.rate] * 2, color=FG, lw=1.2, zorder=2,
+                ls="--" if "vector" in c.name else "-")
         taken.append(_name_compute(ax, c, c.rate / memory[-1].rate, [*dots, *taken]))
-    for i, m in enumerate(memory):
-        taken += _name_memory(ax, m, above=i == 0, top=top, avoid=[*dots, *taken, *_line_boxes(ax, flat=True)])
+    for i, (m, line) in enumerate(zip(memory, slanted, strict=True)):
+        taken += _name_memory(ax, m, above=i == 0, top=top, solid=[*dots, *taken],
+                              lines=_line_boxes(ax, apart=line))
     return taken
 
 
@@ -108,37 +112,47 @@ def _name_compute(ax: Axes, c: Ceiling, ridge: float, avoid: Sequence[Bbox]) -> 
     return first
 
 
-def _name_memory(ax: Axes, m: Ceiling, *, above: bool, top: float, avoid: Sequence[Bbox]) -> list[Bbox]:
+def _name_memory(ax: Axes, m: Ceiling, *, above: bool, top: float, solid: Sequence[Bbox],
+                 lines: Sequence[Bbox]) -> list[Bbox]:
     """The name along its slanted line, about half way up where nothing is in its way; boxes that cover it."""
     (x0, _), (y0, _) = ax.get_xlim(), ax.get_ylim()
     low, high = math.log10(max(x0, y0 / m.rate)), math.log10(top / m.rate)
     (ax0, ay0), (ax1, ay1) = ax.transData.transform([(1.0, m.rate), (10.0, 10 * m.rate)])
     angle, scale = math.atan2(ay1 - ay0, ax1 - ax0), ax.figure.dpi / 72
+    name = f"{m.name} {rate_text('memory', m.rate)}"
+    half = int(2.5 * len(name)) + 2                       # [pt], of text of 8 pt
 
     def cover(x: float, side: int) -> list[Bbox]:
         cx, cy = ax.transData.transform((x, x * m.rate))
         along = [(cx + scale * (d * math.cos(angle) - 8 * side * math.sin(angle)),
-                  cy + scale * (d * math.sin(angle) + 8 * side * math.cos(angle))) for d in range(-36, 37, 8)]
+                  cy + scale * (d * math.sin(angle) + 8 * side * math.cos(angle))) for d in range(-half, half + 1, 5)]
         return [Bbox.from_bounds(px - 5 * scale, py - 5 * scale, 10 * scale, 10 * scale) for px, py in along]
 
     own = 1 if above else -1
     middle_first = sorted((n / 40 for n in range(5, 34)), key=lambda share: abs(share - 0.45))
     places = [(10 ** (low + share * (high - low)), side) for side in (own, -own) for share in middle_first]
-    x, side = next((at for at in places if not any(a.overlaps(b) for a in cover(*at) for b in avoid)), places[0])
-    ax.annotate(f"{m.name} {rate_text('memory', m.rate)}", (x, x * m.rate),
+    x, side = min(places, key=lambda at: 3 * _hits(cover(*at), solid) + _hits(cover(*at), lines))
+    ax.annotate(name, (x, x * m.rate),
                 (-3 * side * math.sin(angle), 3 * side * math.cos(angle)), textcoords="offset points",
                 rotation=math.degrees(angle), rotation_mode="anchor", ha="center", va="bottom" if side > 0 else "top",
                 fontsize=8, zorder=3)
     return cover(x, side)
 
 
-def _line_boxes(ax: Axes, *, flat: bool = False) -> list[Bbox]:
-    """Small boxes all along the drawn ceilings (``flat``: the compute ones), which names had better not cross."""
+def _hits(some: Sequence[Bbox], others: Sequence[Bbox]) -> int:
+    """How many pairs of boxes overlap."""
+    a = np.array([b.extents for b in some]).reshape(-1, 1, 4)
+    b = np.array([b.extents for b in others]).reshape(1, -1, 4)
+    return int(np.sum(np.all((a[..., :2] <= b[..., 2:]) & (b[..., :2] <= a[..., 2:]), axis=-1)))
+
+
+def _line_boxes(ax: Axes, *, apart: Line2D | None = None) -> list[Bbox]:
+    """Small boxes all along the drawn ceilings (one ``apart``), which names had better not cross."""
     out: list[Bbox] = []
     for line in ax.get_lines():
-        (xa, ya), (xb, yb) = ax.transData.transform(line.get_xydata())
-        if flat and ya != yb:
+        if line is apart:
             continue
+        (xa, ya), (xb, yb) = ax.transData.transform(line.get_xydata())
         n = max(int(math.hypot(xb - xa, yb - ya) / 5), 1)
         out += [Bbox.from_bounds(xa + (xb - xa) * t / n - 1, ya + (yb - ya) * t / n - 1, 2, 2) for t in range(n + 1)]
     return out
@@ -227,8 +241,9 @@ def _free_place(x: float, y: float, width: float, height: float, radius: float, 
     for gap in (2, 8, 16, 26, 38, 52, 68, 86, 106, 128, 152):
         for turn in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 295, 115, 245):
             a = math.radians(turn)
-            cx = x + (radius + gap) * math.cos(a) + width / 2 * math.copysign(min(abs(math.cos(a)) * 1.5, 1), math.cos(a))
-            cy = y + (radius + gap) * math.sin(a) + height / 2 * math.copysign(min(abs(math.sin(a)) * 1.5, 1), math.sin(a))
+            across, up = math.cos(a), math.sin(a)
+            cx = x + (radius + gap) * across + width / 2 * math.copysign(min(abs(across) * 1.5, 1), across)
+            cy = y + (radius + gap) * up + height / 2 * math.copysign(min(abs(up) * 1.5, 1), up)
             box = Bbox.from_bounds(cx - width / 2, cy - height / 2, width, height)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(b) for b in boxes):
@@ -251,7 +266,8 @@ def _legend(fig: Figure, data: Roofline) -> None:
     colours = [Line2D([], [], ls="", marker="s", color=CLASS_COLOURS.get(c, OTHER), label=c) for c in classes]
     fig.legend(handles=[*shapes, *colours], loc="lower left", bbox_to_anchor=(0.095, 0.035), ncol=8, frameon=False,
                fontsize=8, handletextpad=0.2, columnspacing=1.3)
-    fig.text(0.105, 0.022, "Area of a marker: share of its step's time. Dashed: vector units.", fontsize=7.5, color=MUTED, va="center")
+    fig.text(0.105, 0.022, "Area of a marker: share of its step's time. Dashed: vector units.", fontsize=7.5, color=MUTED,
+             va="center")
 
 
 # -- against batch size -----------------------------------------------------------------------------------------------
@@ -259,10 +275,13 @@ def _legend(fig: Figure, data: Roofline) -> None:
 def batch_svg(curves: Sequence[Curve], asked: float | None) -> str:
     """TPOT and tokens/s per device against batch, with 80 % bands; ``asked`` is marked on the first curve."""
     with matplotlib.rc_context(_STYLE):
-        fig = Figure(figsize=(7.4, 3.3))
+        below = 0.22 * math.ceil(len(curves) / 2) if len(curves) > 1 else 0.0       # [in] for the names
+        high = 3.3 + below
+        fig = Figure(figsize=(7.4, high))
         FigureCanvasAgg(fig)
-        axes = [fig.add_axes((0.085, 0.155, 0.385, 0.735)), fig.add_axes((0.6, 0.155, 0.385, 0.735))]
-        for ax, name, label in zip(axes, ("tpot", "rate"), ("time per output token [ms]", "tokens/s per device"), strict=True):
+        axes = [fig.add_axes((x, (0.51 + below) / high, 0.385, 2.43 / high)) for x in (0.085, 0.6)]
+        charts = (("tpot", "time per output token [ms]"), ("rate", "tokens/s per device"))
+        for ax, (name, label) in zip(axes, charts, strict=True):
             for i, c in enumerate(curves):
                 middle, lo, hi = getattr(c, name)
                 colour = LINE_COLOURS[i % len(LINE_COLOURS)]
@@ -278,7 +297,8 @@ def batch_svg(curves: Sequence[Curve], asked: float | None) -> str:
             ax.grid(visible=True)
             ax.minorticks_off()
         if len(curves) > 1:
-            axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+            fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower left", ncol=2,
+                       bbox_to_anchor=(0.07, 0.0), borderaxespad=0.2)
         return _svg(fig, {}, True, "Against batch size")
 
 
@@ -315,5 +335,6 @@ def _svg(fig: Figure, tips: dict[str, str], inline: bool, name: str) -> str:
         text = text.replace(colour, variable)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda m: m.group(0) if m.group(1) in used else "", text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
+    for size in ("width", "height"):                     # the page sets them
+        text = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)

@@ -124,7 +124,7 @@ def tornado(rows: Sequence[tuple[str, Sequence[float]]], series: Sequence[tuple[
     for name, vs in rows:
         marks = "".join(f'<b style="left:{100 * (min(v, 0) - low) / span:.2f}%;width:{100 * abs(v) / span:.2f}%;background:{colour}"></b>'
                         for v, (_, colour) in zip(vs, series, strict=True))
-        text = " / ".join(f"{v:+.2f} %" for v in vs)
+        text = " / ".join(f"{v:+.2f} %" if abs(v) >= 0.005 else "0 %" for v in vs)
         tip = "\n".join(f"{s}: {v:+.3f} %" for v, (s, _) in zip(vs, series, strict=True))
         lines.append(f'<div class="name">{escape(name)}</div><div class="track{" two" if len(vs) > 1 else ""}" data-tip="{escape(tip)}">{marks}'
                      f'<i style="left:{100 * -low / span:.2f}%"></i></div><div>{text}</div>')

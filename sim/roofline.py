@@ -113,7 +113,7 @@ def roofline(a: Answer) -> Roofline:
     hw = a.estimate.hardware
     steps = {"prefill": a.estimate.prefill} | ({"decode": a.estimate.decode} if a.estimate.decode else {})
     memory = _memory_ceilings(a, hw)
-    raw = [(op, row, _compute_of(op, hw)) for phase, step in steps.items()
+    raw = [(op, row, compute_of(op, hw)) for phase, step in steps.items()
            for op, row in zip(step.ops, _rows(a, phase), strict=True)]
     compute = {name: _rate(name, hw) for _, row, name in raw if row["flops"] > 0}
     ceilings = [*memory, *(Ceiling(n, "compute", r) for n, r in sorted(compute.items(), key=lambda x: -x[1]))]
@@ -147,7 +147,7 @@ def _memory_ceilings(a: Answer, hw: Hardware) -> list[Ceiling]:
     return [cache, main] if hw.l2_capacity[0] > 0 and cache.rate > main.rate else [main]
 
 
-def _compute_of(op: Op, hw: Hardware) -> str:
+def compute_of(op: Op, hw: Hardware) -> str:
     """The format that the op multiplies in on this device, or ``VECTOR``."""
     if isinstance(op, Gemm | Moe):
         return multiply(op.a, op.w, hw.native[0]).compute

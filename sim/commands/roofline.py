@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def plot(data: Roofline, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
     """The roofline in characters, both axes logarithmic; letters are the keys of the table below it."""
     x0, x1, y0, y1 = data.window()
     left = 9
-    cols = width - left - 1
+    cols = width - left - 2                              # a blank in front, and the axis
 
     def column(x: float) -> int:
         return round((math.log10(x) - x0) / (x1 - x0) * (cols - 1))
@@ -128,11 +129,13 @@ def plot(data: Roofline, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
         return round((y1 - math.log10(y)) / (y1 - y0) * (height - 1))
 
     grid = [[" "] * cols for _ in range(height)]
-    _ceilings(grid, data, (x0, x1), line)
+    at = [10 ** (x0 + (x1 - x0) * c / (cols - 1)) for c in range(cols)]
+    _ceilings(grid, data, at, line)
     for p in reversed(data.points):                      # the greatest share last, so that it stays on top
         r, c = line(p.flop_per_s), column(p.intensity_flop_per_byte)
         if 0 <= r < height and 0 <= c < cols:
             grid[r][c] = p.key
+    _names(grid, data, at, line)
     ticks = {line(10.0**e): rate_text("compute", 10.0**e).replace("FLOP/s", "").replace(" ", "") for e in
              range(math.ceil(y0), math.floor(y1) + 1)}
     lines = [f"{'FLOP/s':>{left}}"]
@@ -148,36 +151,38 @@ def plot(data: Roofline, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
     return [" " + x for x in lines]
 
 
-def _ceilings(grid: list[list[str]], data: Roofline, x: tuple[float, float], line: Any) -> None:
+def _ceilings(grid: list[list[str]], data: Roofline, at: list[float], line: Callable[[float], int]) -> None:
     """Slanted memory lines up to the fastest compute ceiling, flat compute lines from their first ridge on."""
-    cols, height = len(grid[0]), len(grid)
-    compute, memory = data.of("compute"), data.of("memory")
-    top, fastest = max(c.rate for c in compute), max(m.rate for m in memory)
-    at = [10 ** (x[0] + (x[1] - x[0]) * c / (cols - 1)) for c in range(cols)]
+    memory = data.of("memory")
     for m in memory:
-        cells = [(line(i * m.rate), c) for c, i in enumerate(at) if i * m.rate <= top]
-        for r, c in cells:
-            if 0 <= r < height:
-                grid[r][c] = "·"
-    for k in compute:
-        r = line(k.rate)
         for c, i in enumerate(at):
-            if i * fastest >= k.rate and 0 <= r < height:
-                grid[r][c] = "─"
-        text = f" {k.name} {rate_text('compute', k.rate)} "
-        _write(grid, r, cols - len(text) - 2, text)
+            if i * m.rate <= data.of("compute")[0].rate and 0 <= line(i * m.rate) < len(grid):
+                grid[line(i * m.rate)][c] = "·"
+    for k in data.of("compute"):
+        for c, i in enumerate(at):
+            if i * memory[0].rate >= k.rate:
+                grid[line(k.rate)][c] = "─"
+
+
+def _names(grid: list[list[str]], data: Roofline, at: list[float], line: Callable[[float], int]) -> None:
+    """Names of the ceilings where they hide no point: at the right end of flat lines, half way up slanted ones."""
+    cols, memory = len(at), data.of("memory")
+    for k in data.of("compute"):
+        text, r = f" {k.name} {rate_text('compute', k.rate)} ", line(k.rate)
+        spots = [(row, c) for row, free in ((r, "─"), (r + 1, " "), (r - 1, " ")) if 0 <= row < len(grid)
+                 for c in range(cols - len(text) - 2, 0, -1) if set(grid[row][c:c + len(text)]) == {free}]
+        if spots:
+            _write(grid, *spots[0], text)
     for m in memory:
-        _name(grid, m.name, [(line(i * m.rate), c) for c, i in enumerate(at) if i * m.rate <= top], above=m is memory[0])
-
-
-def _name(grid: list[list[str]], name: str, cells: list[tuple[int, int]], *, above: bool) -> None:
-    """Beside the line, about half way up, where nothing stands yet."""
-    middle = len(cells) // 2
-    for r, c in sorted(cells, key=lambda rc: abs(rc[1] - cells[middle][1])):
-        at = c - len(name) - 3 if above else c + 4
-        if 0 < r < len(grid) - 1 and at > 0 and grid[r][at - 1:at + len(name) + 1] == [" "] * (len(name) + 2):
-            _write(grid, r, at, name)
-            return
+        cells = [(line(i * m.rate), c) for c, i in enumerate(at) if i * m.rate <= data.of("compute")[0].rate]
+        middle = cells[len(cells) // 2][1]
+        sides = (-len(m.name) - 3, 4) if m is memory[0] else (4, -len(m.name) - 3)
+        for shift in sides:
+            free = [(r, c + shift) for r, c in cells if 0 < r < len(grid) - 1 and c + shift > 0
+                    and grid[r][c + shift - 1:c + shift + len(m.name) + 1] == [" "] * (len(m.name) + 2)]
+            if free:
+                _write(grid, *min(free, key=lambda rc: abs(rc[1] - middle)), m.name)
+                break
 
 
 def _write(grid: list[list[str]], r: int, c: int, text: str) -> None:

@@ -189,6 +189,7 @@ def _base_of(file: str) -> Any:
     return base
 
 
+@cache
 def _resolve(text: str, folder: Path) -> str | None:
     """File stem for a name or an alias. Aliases are looked for as text, so that a slip costs no parsing of all."""
     if re.fullmatch(r"[\w.+-]+", text) and (folder / f"{text}.toml").is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from accel_models.device import Device
 from accel_models.registry import System, load_system
@@ -13,7 +14,7 @@ from workloads.model_spec import ModelSpec
 from workloads.parallel import Parallel
 from workloads.quant_config import scheme_from_config
 from workloads.quantise import QuantScheme, apply_scheme, preset, with_modes
-from workloads.registry import load_config
+from workloads.registry import is_bundled, load_config
 
 _MODEL_PREFIX = "model."
 
@@ -111,19 +112,28 @@ def load_spec(name: str, *, quant: str = "") -> ModelSpec:
 
 
 def _model(query: Query) -> ModelSpec:
-    raw = load_config(query.model)
+    sets = tuple((k.removeprefix(_MODEL_PREFIX), v) for k, v in query.sets if k.startswith(_MODEL_PREFIX))
+    asked = (query.model, sets, query.quant, query.gemm_quant, query.moe_quant, query.kv_quant, query.fmha_quant)
+    # What is bundled does not change while we run; a user's file may.
+    return _bundled_model(*asked) if is_bundled(query.model) else _read_model(*asked)
+
+
+def _read_model(model: str, sets: tuple[tuple[str, str], ...], quant: str, gemm: str, moe: str, kv: str,
+                attention: str) -> ModelSpec:
+    raw = load_config(model)
     config = dict(raw.config)
-    for key, value in query.sets:
-        if key.startswith(_MODEL_PREFIX):
-            _set_config(config, key.removeprefix(_MODEL_PREFIX), value, raw.name)
+    for key, value in sets:
+        _set_config(config, key, value, raw.name)
     spec = read_config(config, name=raw.name, source=raw.source)
-    scheme = (preset(query.quant) if query.quant
+    scheme = (preset(quant) if quant
               else scheme_from_config(raw.quantization_config, raw.hf_quant_config, where=raw.origin,
                                       expert_dtype=str(config.get("expert_dtype") or "") or None))
-    if query.gemm_quant or query.moe_quant or query.kv_quant or query.fmha_quant:
-        scheme = with_modes(scheme or QuantScheme(name="none"), gemm=query.gemm_quant, moe=query.moe_quant,
-                            kv=query.kv_quant, attention=query.fmha_quant)
+    if gemm or moe or kv or attention:
+        scheme = with_modes(scheme or QuantScheme(name="none"), gemm=gemm, moe=moe, kv=kv, attention=attention)
     return apply_scheme(spec, scheme) if scheme else spec
+
+
+_bundled_model = lru_cache(maxsize=256)(_read_model)
 
 
 def _set_config(config: dict[str, object], path: str, value: str, name: str) -> None:

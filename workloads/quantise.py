@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Literal
 
@@ -95,14 +95,17 @@ def _matches(patterns: tuple[str, ...], paths: tuple[str, ...]) -> bool:
     return any(_matcher(patterns)(p) for p in paths) if patterns else False
 
 
+_AS_IT_IS = Pair()
+
+
 def _pair(scheme: QuantScheme, kind: Kind, paths: tuple[str, ...]) -> Pair:
     if _matches(scheme.ignore, paths):
-        return Pair()
+        return _AS_IT_IS
     for o in reversed(scheme.overrides):
         if _matches((o.pattern,), paths):
             return o.pair
     if kind in ("router", "lm_head", "embed"):
-        return Pair()
+        return _AS_IT_IS
     return (scheme.moe if kind == "moe" else scheme.gemm) or scheme.default
 
 
@@ -112,36 +115,50 @@ def _formats(pair: Pair) -> dict[str, str]:
     return {k: v for k, v in (("weight", pair.weight), ("act", pair.act)) if v}
 
 
-def _linear(x: Linear, scheme: QuantScheme, path: str, kind: Kind) -> Linear:
-    kind = "router" if _ROUTER.search(x.name) else kind
-    return x.model_copy(update=_formats(_pair(scheme, kind, (f"{path}{x.name}",))))
+def _linear_pair(x: Linear, scheme: QuantScheme, path: str, kind: Kind) -> Pair:
+    return _pair(scheme, "router" if _ROUTER.search(x.name) else kind, (f"{path}{x.name}",))
 
 
-def _experts(e: Experts, scheme: QuantScheme, path: str) -> Experts:
+def _experts_pair(e: Experts, scheme: QuantScheme, path: str) -> Pair:
     """Checkpoints name the experts' module, or the linears of each expert."""
     full = f"{path}{e.name}"
-    probes = (full, *(f"{full}.0.{n}" for n in ("gate_proj", "up_proj", "w1", "w3")))
-    return e.model_copy(update=_formats(_pair(scheme, "moe", probes)))
+    return _pair(scheme, "moe", (full, *(f"{full}.0.{n}" for n in ("gate_proj", "up_proj", "w1", "w3"))))
 
 
-def _layer(x: Layer, scheme: QuantScheme, path: str) -> Layer:
+def _pairs(x: Layer, scheme: QuantScheme, path: str) -> Iterator[Pair]:
+    """Formats of each module of a layer, in the order in which ``_layer`` takes them."""
+    if x.mixer:
+        yield from (_linear_pair(y, scheme, path, "attention") for y in x.mixer.linears)
+    if x.ffn:
+        yield from (_linear_pair(y, scheme, path, "gemm") for y in x.ffn.linears)
+        if x.ffn.experts:
+            yield _experts_pair(x.ffn.experts, scheme, path)
+
+
+def _layer(x: Layer, pairs: Iterator[Pair]) -> Layer:
     mixer: Mixer | None = x.mixer
     ffn: FeedForward | None = x.ffn
     if mixer:
         mixer = mixer.model_copy(update={
-            "linears": tuple(_linear(y, scheme, path, "attention") for y in mixer.linears)})
+            "linears": tuple(y.model_copy(update=_formats(next(pairs))) for y in mixer.linears)})
     if ffn:
         ffn = ffn.model_copy(update={
-            "linears": tuple(_linear(y, scheme, path, "gemm") for y in ffn.linears),
-            "experts": ffn.experts and _experts(ffn.experts, scheme, path)})
+            "linears": tuple(y.model_copy(update=_formats(next(pairs))) for y in ffn.linears),
+            "experts": ffn.experts and ffn.experts.model_copy(update=_formats(next(pairs)))})
     return x.model_copy(update={"mixer": mixer, "ffn": ffn})
 
 
 def apply_scheme(spec: ModelSpec, scheme: QuantScheme) -> ModelSpec:
     """The same network in the scheme's formats. Distinct layers are split where depths differ, equal ones merged."""
     index: dict[Layer, int] = {}
-    pattern = [index.setdefault(_layer(spec.layers[kind], scheme, f"{spec.layer_prefix}.{i}."), len(index))
-               for i, kind in enumerate(spec.pattern)]
+    known: dict[tuple[object, ...], int] = {}      # most depths are alike: each kind is built once
+    pattern = []
+    for i, kind in enumerate(spec.pattern):
+        pairs = list(_pairs(spec.layers[kind], scheme, f"{spec.layer_prefix}.{i}."))
+        key = (kind, *((p.weight, p.act) for p in pairs))
+        if key not in known:
+            known[key] = index.setdefault(_layer(spec.layers[kind], iter(pairs)), len(index))
+        pattern.append(known[key])
     change: dict[str, object] = {"layers": tuple(index), "pattern": tuple(pattern)}
     if scheme.kv:
         change["kv_format"] = scheme.kv

@@ -82,6 +82,11 @@ def list_models() -> tuple[str, ...]:
     return tuple(sorted(_bundled(), key=str.lower))
 
 
+def is_bundled(name_or_path: str | Path) -> bool:
+    """Does this name one of the bundled models (rather than a file, or nothing)?"""
+    return str(name_or_path).strip().lower() in _names()
+
+
 def load_model(name_or_path: str | Path) -> ModelSpec:
     """The ModelSpec of a bundled model or of a config on disk. Quantisation stays apart: see ``load_config``."""
     raw = load_config(name_or_path)

@@ -54,7 +54,22 @@ RESIDENT = {"cold": 0.0, "mixed": 0.5, "warm": 1.0}
 GEMMS = ("", "gemm", "linear", "matmul", "bmm", "lm_head")
 
 Row = dict[str, str]
-Columns = dict[str, NDArray[np.float64]]
+
+
+class Columns(dict[str, NDArray[np.float64]]):
+    """Numbers of some rows by column name, each column read when it is first asked for (most kinds need a few)."""
+
+    def __init__(self, rows: Sequence[Sequence[str]], at: dict[str, int]) -> None:
+        super().__init__()
+        self.rows, self.at = rows, at
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.at
+
+    def __missing__(self, name: str) -> NDArray[np.float64]:
+        place = self.at[name]
+        self[name] = _numbers([row[place] for row in self.rows])
+        return self[name]
 
 
 @dataclass
@@ -108,8 +123,7 @@ def _group(labels: Row, at: dict[str, int], rows: list[Sequence[str]], device: s
     try:
         make = _maker(labels, at)
         hw = _hardware(labels.get("device") or device, labels)
-        columns = {name: _numbers([r[at[name]] for r in rows]) for name in NUMBERS if name in at}
-        op = make(labels, columns)
+        op = make(labels, Columns(rows, at))
     except ValueError as error:
         return _failed(str(error), len(rows))
     except KeyError as error:
@@ -136,7 +150,7 @@ def _group(labels: Row, at: dict[str, int], rows: list[Sequence[str]], device: s
 def _numbers(cells: list[str]) -> NDArray[np.float64]:
     """Text to numbers; blank and unreadable cells become NaN, which the validity check then reports."""
     try:
-        return np.array(cells, dtype=np.float64)
+        return np.array([c or "nan" for c in cells], dtype=np.float64)
     except ValueError:
         return np.array([_number(c) for c in cells])
 

@@ -31,7 +31,8 @@ MARKERS = {"prefill": "o", "decode": "D"}
 #: An op is labelled from this share of its step on, and never more than so many of a phase.
 LABEL_SHARE, LABELS = 0.025, 6
 _STYLE: Any = {
-    "font.family": "sans-serif", "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "perfboard", "text.color": FG,
+    "font.family": "sans-serif", "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "perfboard",
+    "text.color": FG,
     "axes.edgecolor": MUTED, "axes.labelcolor": FG, "xtick.color": MUTED, "ytick.color": MUTED, "figure.facecolor": BG,
     "axes.facecolor": BG, "savefig.facecolor": BG, "axes.spines.top": False, "axes.spines.right": False,
     "axes.linewidth": 0.8, "grid.color": LINE, "grid.linewidth": 0.6,
@@ -181,7 +182,8 @@ def _draw_points(ax: Axes, data: Roofline) -> None:
         if not (x0 <= p.intensity_flop_per_byte <= x1 and y0 <= p.flop_per_s <= y1):
             continue
         ax.scatter([p.intensity_flop_per_byte], [p.flop_per_s], s=_area(p), marker=MARKERS[p.phase], gid=f"point-{i}",
-                   color=CLASS_COLOURS.get(p.op_class, OTHER), edgecolors=BG, linewidths=0.8, alpha=0.9, zorder=4 - 0.001 * (200 - i))
+                   color=CLASS_COLOURS.get(p.op_class, OTHER), edgecolors=BG, linewidths=0.8, alpha=0.9,
+                   zorder=4 - 0.001 * (200 - i))
 
 
 def _label_points(ax: Axes, data: Roofline, taken: list[Bbox]) -> None:
@@ -191,8 +193,8 @@ def _label_points(ax: Axes, data: Roofline, taken: list[Bbox]) -> None:
     for members in _clusters(ax, data):
         p = members[0][0]
         _, x, y = members[0]
-        text = ax.annotate(_name(members, data), (p.intensity_flop_per_byte, p.flop_per_s), (0, 0), textcoords="offset points",
-                           fontsize=8, ha="center", va="center", zorder=5, linespacing=1.1)
+        text = ax.annotate(_name(members, data), (p.intensity_flop_per_byte, p.flop_per_s), (0, 0),
+                           textcoords="offset points", fontsize=8, ha="center", va="center", zorder=5, linespacing=1.1)
         size = text.get_window_extent()
         reach = x, y, size.width + 4 * scale, size.height + 2 * scale, _radius(p) * scale
         place = _free_place(*reach, [*boxes, *lines], frame) or _free_place(*reach, boxes, frame)
@@ -201,7 +203,8 @@ def _label_points(ax: Axes, data: Roofline, taken: list[Bbox]) -> None:
             continue
         cx, cy, far = place
         text.set_position(((cx - x) / scale, (cy - y) / scale))
-        boxes.append(Bbox.from_bounds(cx - size.width / 2 - 2, cy - size.height / 2 - 1, size.width + 4, size.height + 2))
+        boxes.append(Bbox.from_bounds(cx - size.width / 2 - 2, cy - size.height / 2 - 1, size.width + 4,
+                                      size.height + 2))
         if far:
             _lead(ax, (x, y), (cx, cy), size)
 
@@ -216,7 +219,8 @@ def _clusters(ax: Axes, data: Roofline) -> list[list[Spot]]:
         groups: list[list[Spot]] = []
         for p in [p for p in data.points if p.phase == phase and p.share_of_step >= LABEL_SHARE][:LABELS]:
             x, y = ax.transData.transform((p.intensity_flop_per_byte, p.flop_per_s))
-            near = next((g for g in groups if math.hypot(g[0][1] - x, g[0][2] - y) < scale * (_radius(g[0][0]) + _radius(p))), None)
+            near = next((g for g in groups if
+                         math.hypot(g[0][1] - x, g[0][2] - y) < scale * (_radius(g[0][0]) + _radius(p))), None)
             if near is None:
                 groups.append([(p, x, y)])
             else:
@@ -266,8 +270,8 @@ def _legend(fig: Figure, data: Roofline) -> None:
     colours = [Line2D([], [], ls="", marker="s", color=CLASS_COLOURS.get(c, OTHER), label=c) for c in classes]
     fig.legend(handles=[*shapes, *colours], loc="lower left", bbox_to_anchor=(0.095, 0.035), ncol=8, frameon=False,
                fontsize=8, handletextpad=0.2, columnspacing=1.3)
-    fig.text(0.105, 0.022, "Area of a marker: share of its step's time. Dashed: vector units.", fontsize=7.5, color=MUTED,
-             va="center")
+    fig.text(0.105, 0.022, "Area of a marker: share of its step's time. Dashed: vector units.", fontsize=7.5,
+             color=MUTED, va="center")
 
 
 # -- against batch size -----------------------------------------------------------------------------------------------

@@ -46,12 +46,15 @@ def badge(kind: str, share: str = "") -> str:
     return f'<span class="badge {escape(kind)}">{escape(f"{kind} {share}".strip())}</span>'
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool = False, right: Sequence[str] = ()) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool = False,
+          right: Sequence[str] = ()) -> str:
+    """A table that scrolls sideways where it is too wide; columns named in ``right`` hold figures."""
     def attribute(column: str) -> str:
         return ' class="n"' if column in right else ""
 
     head = "".join(f"<th{attribute(c)}>{escape(c)}</th>" for c in columns)
-    body = "\n".join("<tr>" + "".join(_cell(x, attribute(c)) for c, x in zip(columns, row, strict=True)) + "</tr>" for row in rows)
+    cells = ("".join(_cell(x, attribute(c)) for c, x in zip(columns, row, strict=True)) for row in rows)
+    body = "\n".join(f"<tr>{row}</tr>" for row in cells)
     kind = ' class="sort"' if sortable else ""
     return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
@@ -108,7 +111,8 @@ def bars(rows: Sequence[Bar]) -> str:
     top = max((max(b.value, b.hi) for b in rows), default=0.0) or 1.0
     lines = []
     for b in rows:
-        lines.append(f'<div class="name">{escape(b.name)}</div><div class="track" data-tip="{escape(f"{b.name}: {b.text}")}">'
+        lines.append(f'<div class="name">{escape(b.name)}</div>'
+                     f'<div class="track" data-tip="{escape(f"{b.name}: {b.text}")}">'
                      f'<b style="left:0;width:{100 * b.value / top:.2f}%;background:{b.colour}"></b>'
                      f'<u style="left:{100 * b.lo / top:.2f}%;width:{100 * (b.hi - b.lo) / top:.2f}%"></u></div>'
                      f"<div>{escape(b.text)}</div>")
@@ -122,11 +126,12 @@ def tornado(rows: Sequence[tuple[str, Sequence[float]]], series: Sequence[tuple[
     span = (high - low) or 1.0
     lines = []
     for name, vs in rows:
-        marks = "".join(f'<b style="left:{100 * (min(v, 0) - low) / span:.2f}%;width:{100 * abs(v) / span:.2f}%;background:{colour}"></b>'
-                        for v, (_, colour) in zip(vs, series, strict=True))
+        marks = "".join(f'<b style="left:{100 * (min(v, 0) - low) / span:.2f}%;width:{100 * abs(v) / span:.2f}%;'
+                        f'background:{colour}"></b>' for v, (_, colour) in zip(vs, series, strict=True))
         text = " / ".join(f"{v:+.2f} %" if abs(v) >= 0.005 else "0 %" for v in vs)
         tip = "\n".join(f"{s}: {v:+.3f} %" for v, (s, _) in zip(vs, series, strict=True))
-        lines.append(f'<div class="name">{escape(name)}</div><div class="track{" two" if len(vs) > 1 else ""}" data-tip="{escape(tip)}">{marks}'
+        kind = "track two" if len(vs) > 1 else "track"
+        lines.append(f'<div class="name">{escape(name)}</div><div class="{kind}" data-tip="{escape(tip)}">{marks}'
                      f'<i style="left:{100 * -low / span:.2f}%"></i></div><div>{text}</div>')
     key = "".join(f'<li><s style="background:{c}"></s>{escape(s)}</li>' for s, c in series)
     return f'<ul class="key">{key}</ul><div class="bars">{"".join(lines)}</div>'
@@ -134,7 +139,8 @@ def tornado(rows: Sequence[tuple[str, Sequence[float]]], series: Sequence[tuple[
 
 # -- the roofline's own page ------------------------------------------------------------------------------------------
 
-OP_COLUMNS = ("phase", "op", "shape", "count", "time", "of step", "FLOP/B", "FLOP/s", "of its roof", "roof", "bound", "parameters")
+OP_COLUMNS = ("phase", "op", "shape", "count", "time", "of step", "FLOP/B", "FLOP/s", "of its roof", "roof", "bound",
+              "parameters")
 _RIGHT = ("count", "time", "of step", "FLOP/B", "FLOP/s", "of its roof")
 
 
@@ -143,19 +149,22 @@ def op_table(data: Roofline) -> str:
     rows = [(p.phase, p.op, p.shape, Number(f"{p.count:g}", p.count), Number(_seconds(p.time_s), p.time_s),
              Number(f"{100 * p.share_of_step:.1f} %", p.share_of_step),
              Number(plain(p.intensity_flop_per_byte), p.intensity_flop_per_byte),
-             Number(rate_text("compute", p.flop_per_s), p.flop_per_s), Number(f"{100 * p.share_of_roof:.1f} %", p.share_of_roof),
+             Number(rate_text("compute", p.flop_per_s), p.flop_per_s),
+             Number(f"{100 * p.share_of_roof:.1f} %", p.share_of_roof),
              p.roof_name, p.bound, Raw(badge(p.source))) for p in data.points]
     return table(OP_COLUMNS, rows, sortable=True, right=_RIGHT)
 
 
 def _seconds(t: float) -> str:
-    return next((f"{t / s:.3g} {u}" for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if t >= s), f"{t * 1e9:.3g} ns")
+    scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if t >= s), (1e-9, "ns"))
+    return f"{t / scale:.3g} {unit}"
 
 
 def roofline_figure(data: Roofline, svg: str) -> str:
     """The drawing and its sentence."""
-    text = ("Each marker is one operation: how many FLOPs it does per byte that it asks of memory, and how many per second it "
-            "reaches; lines are what the device could do at most. Point at a marker for its shape, work, time and limit.")
+    text = ("Each marker is one operation: how many FLOPs it does per byte that it asks of memory, and how many per "
+            "second it reaches; lines are what the device could do at most. Point at a marker for its shape, work, "
+            "time and limit.")
     off = [f"{100 * share:.1f} % of {phase}" for phase, share in data.off.items() if share >= 0.0005]
     more = f" Not drawn, as it does no FLOPs: {', '.join(off)} (links)." if off else ""
     return f'<div class="figure">{svg}</div>{says(text + more)}'

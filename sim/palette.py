@@ -14,7 +14,7 @@ LINE_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
 
 
 def text_on(colour: str) -> str:
-    """Black or white, whichever reads better on ``colour`` (relative luminance of WCAG 2; both contrast alike at 0.179)."""
+    """Black or white, whichever reads better on ``colour`` (luminance of WCAG 2; at 0.179 both contrast alike)."""
     parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
     r, g, b = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
     return "#000000" if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 else "#ffffff"

@@ -113,7 +113,7 @@ def roofline(a: Answer) -> Roofline:
     hw = a.estimate.hardware
     steps = {"prefill": a.estimate.prefill} | ({"decode": a.estimate.decode} if a.estimate.decode else {})
     memory = _memory_ceilings(a, hw)
-    raw = [(op, row, compute_of(op, hw)) for phase, step in steps.items()
+    raw = [(op, row, _compute_of(op, hw)) for phase, step in steps.items()
            for op, row in zip(step.ops, _rows(a, phase), strict=True)]
     compute = {name: _rate(name, hw) for _, row, name in raw if row["flops"] > 0}
     ceilings = [*memory, *(Ceiling(n, "compute", r) for n, r in sorted(compute.items(), key=lambda x: -x[1]))]
@@ -131,10 +131,19 @@ def roofline(a: Answer) -> Roofline:
 def describe(a: Answer) -> str:
     """Workload and split in one line."""
     q = a.setting.query
-    parts = [q.quant or a.setting.spec.dtype, f"batch {q.batch}", f"prompt {q.isl}", f"output {q.osl}"]
+    parts = [q.quant or _weights(a), f"batch {q.batch}", f"prompt {q.isl}", f"output {q.osl}"]
     parts += [f"prefix {q.prefix}"] if q.prefix else []
     parts += [a.setting.parallel.label()] if a.setting.parallel.n_devices > 1 else []
     return " · ".join([*parts, *(f"{k}={v}" for k, v in q.sets)])
+
+
+def _weights(a: Answer) -> str:
+    """Format of the weights that most of the multiplications take."""
+    total: dict[str, float] = {}
+    for op, row in zip(a.estimate.prefill.ops, _rows(a, "prefill"), strict=True):
+        if isinstance(op, Gemm | Moe):
+            total[op.w] = total.get(op.w, 0.0) + row["flops"] * row["count"]
+    return max(total, key=lambda w: total[w]) if total else a.setting.spec.dtype
 
 
 def _rows(a: Answer, phase: str) -> list[dict[str, Any]]:
@@ -147,7 +156,7 @@ def _memory_ceilings(a: Answer, hw: Hardware) -> list[Ceiling]:
     return [cache, main] if hw.l2_capacity[0] > 0 and cache.rate > main.rate else [main]
 
 
-def compute_of(op: Op, hw: Hardware) -> str:
+def _compute_of(op: Op, hw: Hardware) -> str:
     """The format that the op multiplies in on this device, or ``VECTOR``."""
     if isinstance(op, Gemm | Moe):
         return multiply(op.a, op.w, hw.native[0]).compute
@@ -167,7 +176,8 @@ def _point(op: Op, row: dict[str, Any], compute: str, key: str, whole: dict[str,
     level = next((m for m in reversed(memory) if achieved <= intensity * m.rate * (1 + ROUNDING)), memory[0])
     roof = min(rate, intensity * level.rate)
     return Point(
-        key=key, op=row["name"], label=_short(row["name"], row["phase"]), phase=row["phase"], op_class=row["class"], shape=shape(op), count=row["count"],
+        key=key, op=row["name"], label=_short(row["name"], row["phase"]), phase=row["phase"],
+        op_class=row["class"], shape=shape(op), count=row["count"],
         flops=flops, nbytes=nbytes, intensity_flop_per_byte=intensity, flop_per_s=achieved, roof_flop_per_s=roof,
         roof_name=compute if rate <= intensity * level.rate else level.name, share_of_roof=achieved / roof,
         share_of_step=time * row["count"] / whole[row["phase"]], time_s=time, lo_s=row["lo_s"], hi_s=row["hi_s"],

@@ -1,4 +1,4 @@
-"""Sections of the report on one answer, and on several side by side; each chart has a sentence that says what it shows."""
+"""Sections of the report on one answer, and on several side by side; a sentence under each chart says what it shows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,24 @@ from sim.answer import Answer
 from sim.commands.whatif import FIGURES, show
 from sim.curves import TOP, Curve
 from sim.fit_memory import smallest_change
-from sim.page import Bar, Cell, Number, Raw, Segment, badge, bars, op_table, roofline_figure, says, stack, table, tornado
+from sim.page import (
+    Bar,
+    Cell,
+    Number,
+    Raw,
+    Segment,
+    badge,
+    bars,
+    op_table,
+    roofline_figure,
+    says,
+    stack,
+    table,
+    tornado,
+)
 from sim.palette import BLUE, CLASS_COLOURS, LINE_COLOURS, MEMORY_COLOURS, ORANGE, OTHER, RESOURCE_COLOURS
 from sim.query import Query
-from sim.roofline import Roofline, compute_of, describe, plain
+from sim.roofline import Roofline, describe, plain
 from workloads.ops import Collective
 
 #: Phases that a figure is made of.
@@ -40,7 +54,8 @@ class Part:
 def article(p: Part) -> str:
     """Everything about one answer."""
     a = p.answer
-    return "\n".join((headline(a), asked(a), figures(a), memory(a), times(a), f"<h2>Roofline</h2>{roofline_figure(p.roof, p.roof_svg)}",
+    roof = f"<h2>Roofline</h2>{roofline_figure(p.roof, p.roof_svg)}"
+    return "\n".join((headline(a), asked(a), figures(a), memory(a), times(a), roof,
                       helps(a), batch(p), operations(p), rests(a), notes(a)))
 
 
@@ -62,10 +77,12 @@ def _sentence(a: Answer) -> str:
     first = f"A prompt of {q.isl} tokens is read in {show(m['ttft_s']['value'], 's')}"
     if "tpot_s" not in m:
         return f"{first}, {100 * lim['prefill']['sol_share']:.0f} % of what the hardware could do at best."
-    return (f"{first}; then each of {q.batch} sequence{'s' if q.batch > 1 else ''} gets a token every {show(m['tpot_s']['value'], 's')}, "
-            f"{show(m['tokens_per_s_per_gpu']['value'], '')} tokens/s per device in all. The physical limit is reached to "
-            f"{100 * lim['prefill']['sol_share']:.0f} % in prefill and {100 * lim['decode']['sol_share']:.0f} % in decode; most of a decode "
-            f"step is limited by {_largest(a, 'decode')}.")
+    share = {phase: f"{100 * lim[phase]['sol_share']:.0f} %" for phase in lim}
+    then = f"then each of {q.batch} sequences gets" if q.batch > 1 else "then comes"
+    return (f"{first}; {then} a token every {show(m['tpot_s']['value'], 's')}, "
+            f"{show(m['tokens_per_s_per_gpu']['value'], '')} tokens/s per device in all. The physical limit is "
+            f"reached to {share['prefill']} in prefill and {share['decode']} in decode; most of a decode step is "
+            f"limited by {_largest(a, 'decode')}.")
 
 
 def _known(metric: dict[str, Any] | None) -> bool:
@@ -76,7 +93,8 @@ def _card(a: Answer, key: str) -> str:
     label, dimension = FIGURES[key]
     m = a.data["metrics"][key]
     span = f"80 %: {show(m['lo'], dimension)} to {show(m['hi'], dimension)}" if m["lo"] is not None else "no interval"
-    return f'<div class="card"><span>{escape(label)}</span><b>{escape(show(m["value"], dimension))}</b><span>{escape(span)}</span>{_badges(a, key)}</div>'
+    return (f'<div class="card"><span>{escape(label)}</span><b>{escape(show(m["value"], dimension))}</b>'
+            f"<span>{escape(span)}</span>{_badges(a, key)}</div>")
 
 
 def _largest(a: Answer, phase: str) -> str:
@@ -113,16 +131,12 @@ def _badges(a: Answer, key: str) -> str:
 
 
 def _energy_source(a: Answer) -> str:
-    order, worst = ("fitted", "transferred", "assumed"), "fitted"
-    device, hw = a.setting.device, a.estimate.hardware
-    ops = [op for step in (a.estimate.prefill, a.estimate.decode) if step for op in step.ops]
-    for fmt in {name.removeprefix("vector ") for name in (compute_of(op, hw) for op in ops)}:
-        try:
-            source: str = fitted_store.lookup("energy", fmt, device.name, device.generation).source
-        except (KeyError, FileNotFoundError):
-            source = "assumed"
-        worst = max(worst, source, key=order.index)
-    return worst
+    """Where energy per operation and byte comes from; one set serves all formats (see ``accel_models.price``)."""
+    device = a.setting.device
+    try:
+        return str(fitted_store.lookup("energy", "bf16", device.name, device.generation).source)
+    except (KeyError, FileNotFoundError):
+        return "assumed"
 
 
 def figures(a: Answer) -> str:
@@ -136,11 +150,11 @@ def figures(a: Answer) -> str:
         lim = a.data["limits"].get(phase)
         rows.append([label, show(m["value"], dimension), span, show(lim["sol_s"], "s") if lim else "",
                      f"{100 * lim['sol_share']:.0f} %" if lim else "", _why(lim) if lim else "", Raw(_badges(a, key))])
-    return ("<h2>Figures</h2>" + table(("figure", "estimate", "80 % interval", "physical limit", "reached", "limit set by", "parameters"),
-                                       rows, right=("estimate", "80 % interval", "physical limit", "reached"))
-            + says("The physical limit (speed of light) runs every resource at its peak, perfectly overlapped, with weights and cache moved "
-                   "exactly once. Badges say what share of the time behind a figure is priced with parameters fitted on this device, "
-                   "transferred from others, or assumed."))
+    columns = ("figure", "estimate", "80 % interval", "physical limit", "reached", "limit set by", "parameters")
+    return ("<h2>Figures</h2>" + table(columns, rows, right=("estimate", "80 % interval", "physical limit", "reached"))
+            + says("The physical limit (speed of light) runs every resource at its peak, perfectly overlapped, with "
+                   "weights and cache moved exactly once. Badges say what share of the time behind a figure is "
+                   "priced with parameters fitted on this device, transferred from others, or assumed."))
 
 
 def _why(lim: dict[str, Any]) -> str:
@@ -153,7 +167,8 @@ def _why(lim: dict[str, Any]) -> str:
 def asked(a: Answer) -> str:
     c, q = a.data["config"], a.setting.query
     rows: list[list[Cell]] = [[k, str(v)] for k, v in c.items() if k != "set"]
-    rows += [[f"{f} (number format)", getattr(q, f)] for f in ("gemm_quant", "moe_quant", "kv_quant", "fmha_quant") if getattr(q, f)]
+    formats = ("gemm_quant", "moe_quant", "kv_quant", "fmha_quant")
+    rows += [[f"{f} (number format)", getattr(q, f)] for f in formats if getattr(q, f)]
     rows += [["changed by --set", Raw(f"<code>{escape(k)} = {escape(v)}</code>")] for k, v in c["set"].items()]
     more = "".join(f" · <code>{escape(k)} = {escape(v)}</code>" for k, v in c["set"].items())
     return (f"<details><summary>What was asked: batch {q.batch}, prompt {q.isl}, output {q.osl} tokens{more}</summary>"
@@ -168,25 +183,29 @@ def memory(a: Answer) -> str:
     whole = max(m["capacity"], m["used"]) / GIB
     per_token = m["kv_per_sequence"] / (a.setting.query.isl + a.setting.query.osl) / 1024
     fits = "It fits" if a.fits else "It does not fit"
-    return ("<h2>Memory of one device</h2>" + stack(parts, whole, mark=(m["budget"] + m["runtime"] + m["activations"]) / GIB
-                                                   if m["budget"] > 0 else None)
-            + says(f"Bytes held on each device against its capacity of {m['capacity'] / GIB:.1f} GiB; weights and cache may take "
-                   f"{m['budget'] / GIB:.1f} GiB (dashed line: that plus runtime and activations). {fits}: the cache takes "
-                   f"{per_token:.4g} KiB per token and {m['max_concurrency']:.0f} sequences of this length have room."))
+    mark = (m["budget"] + m["runtime"] + m["activations"]) / GIB if m["budget"] > 0 else None
+    return ("<h2>Memory of one device</h2>" + stack(parts, whole, mark=mark)
+            + says(f"Bytes held on each device against its capacity of {m['capacity'] / GIB:.1f} GiB; weights and "
+                   f"cache may take {m['budget'] / GIB:.1f} GiB (dashed line: that plus runtime and activations). "
+                   f"{fits}: the cache takes {per_token:.4g} KiB per token and {m['max_concurrency']:.0f} sequences "
+                   "of this length have room."))
 
 
 def times(a: Answer) -> str:
     q, out = a.setting.query, ["<h2>Where the time goes</h2>"]
-    names = {"prefill": f"Prefill: one prompt of {q.isl} tokens", "decode": f"Decode: one step of {q.batch} sequence{'s' if q.batch > 1 else ''} at {q.isl + q.osl // 2} tokens"}
+    names = {"prefill": f"Prefill: one prompt of {q.isl} tokens",
+             "decode": f"Decode: one step at batch {q.batch} and {q.isl + q.osl // 2} tokens of context"}
     for phase, by_class in a.data["time_by_class_s"].items():
         sums = {c: sum(row.values()) for c, row in by_class.items()}
         whole = sum(sums.values())
         ordered = sorted(sums, key=lambda c: -sums[c])
         classes = [Segment(c, sums[c], show(sums[c], "s"), CLASS_COLOURS.get(c, OTHER)) for c in ordered]
         resources = [Segment(r, t, show(t, "s"), RESOURCE_COLOURS[r]) for r, t in _by_resource(a, phase).items()]
-        out.append(f"<h3>{escape(names[phase])}, {show(whole, 's')}</h3>{stack(classes, whole)}{stack(resources, whole)}")
-    out.append(says("One step's time, above by kind of operation and below by what limits it: launch is fixed cost of every kernel, tail is "
-                    "ramp-up and partly filled waves; compute and memory overlap, so the time of both counts for the longer one."))
+        out.append(f"<h3>{escape(names[phase])}, {show(whole, 's')}</h3>"
+                   f"{stack(classes, whole)}{stack(resources, whole)}")
+    out.append(says("One step's time, above by kind of operation and below by what limits it: launch is fixed cost of "
+                    "every kernel, tail is ramp-up and partly filled waves; compute and memory overlap, so the time of "
+                    "both counts for the longer one."))
     return "".join(out)
 
 
@@ -199,8 +218,9 @@ def helps(a: Answer) -> str:
     colours = {"prefill": BLUE, "decode": ORANGE}
     rows = [(k, [phase.get(k, 0.0) for phase in found.values()]) for k in order]
     return ("<h2>What would help</h2>" + tornado(rows, [(phase, colours[phase]) for phase in found])
-            + says(f"Change of a step's time when one hardware parameter grows by 1 % and all else stays ({' / '.join(found)}); left of "
-                   "the line is faster. Parameters that change less than 0.005 % are left out."))
+            + says(f"Change of a step's time when one hardware parameter grows by 1 % and all else stays "
+                   f"({' / '.join(found)}); left of the line is faster. Parameters that change less than 0.005 % "
+                   "are left out."))
 
 
 def batch(p: Part) -> str:
@@ -210,21 +230,24 @@ def batch(p: Part) -> str:
     end = f"as many as fit, {c.room}" if c.batch[-1] >= c.room else f"{c.batch[-1]:.0f} ({c.room} would fit)"
     dot = " The dot is what was asked." if float(q.batch) in c.batch else ""
     return (f'<h2>Against batch size</h2><div class="figure">{p.batch_svg}</div>'
-            + says(f"Time per output token and tokens/s per device from one sequence in flight to {end}, prompt {q.isl} and output {q.osl} "
-                   f"tokens; the band is the 80 % interval.{dot}"))
+            + says(f"Time per output token and tokens/s per device from one sequence in flight to {end}, "
+                   f"prompt {q.isl} and output {q.osl} tokens; the band is the 80 % interval.{dot}"))
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 def operations(p: Part) -> str:
-    links = [op for step in (p.answer.estimate.prefill, p.answer.estimate.decode) if step for op in step.ops if isinstance(op, Collective)]
     rows: list[list[Cell]] = [
-        [r["phase"], r["name"], Number(f"{r['count']:g}", r["count"]), Number(show(r["time_s"], "s"), r["time_s"]), r["bound"], Raw(badge(r["source"]))]
-        for r in p.answer.data["ops"] if r["flops"] == 0]
-    links_table = ("<h3>Without FLOPs</h3>" + table(("phase", "op", "count", "time", "bound", "parameters"), rows, sortable=True,
-                                                   right=("count", "time"))) if rows and links else ""
-    return (f"<h2>Operations</h2><details open><summary>{len(p.roof.points)} operations</summary>{op_table(p.roof)}{links_table}</details>"
+        [r["phase"], r["name"], Number(f"{r['count']:g}", r["count"]), Number(show(r["time_s"], "s"), r["time_s"]),
+         r["bound"], Raw(badge(r["source"]))] for r in p.answer.data["ops"] if r["flops"] == 0]
+    columns = ("phase", "op", "count", "time", "bound", "parameters")
+    links = table(columns, rows, sortable=True, right=("count", "time"))
+    return (f"<h2>Operations</h2><details open><summary>{len(p.roof.points) + len(rows)} operations</summary>"
+            + op_table(p.roof) + (f"<h3>Links: no FLOPs</h3>{links}" if rows else "") + "</details>"
             + says("Time is that of one run; count is runs per step. A click on a column head sorts by it."))
+
+
+_WHY = {"transferred": "parameters fitted on other devices", "assumed": "nothing was measured for it"}
 
 
 def rests(a: Answer) -> str:
@@ -236,15 +259,18 @@ def rests(a: Answer) -> str:
         if key.startswith("area."):              # no figure here uses it
             continue
         q = known.get(key)
-        soft.append([key, str(q) if q else "", Raw(badge("assumed")), (q.note or q.source) if q else why.removesuffix(")")])
+        reason = (q.note or q.source) if q else why.removesuffix(")")
+        soft.append([key, str(q) if q else "", Raw(badge("assumed")), reason])
     for phase, by_class in a.data["sources"].items():
-        soft += [[f"{c} in {phase}", "", Raw(badge(s)), "parameters fitted on other devices" if s == "transferred" else "nothing was measured for it"]
+        soft += [[f"{c} in {phase}", "", Raw(badge(s)), _WHY[s]]
                  for c, s in by_class.items() if s != "fitted"]
-    every: list[list[Cell]] = [[k, str(q), Raw(badge(q.kind)), q.source + (f" ({q.note})" if q.note else "")] for k, q in known.items()]
-    return ("<h2>What it rests on</h2>" + (table(("value", "is", "kind", "because"), soft) if soft else "<p>Nothing assumed or transferred.</p>")
+    every: list[list[Cell]] = [[k, str(q), Raw(badge(q.kind)), q.source + (f" ({q.note})" if q.note else "")]
+                               for k, q in known.items()]
+    doubts = table(("value", "is", "kind", "because"), soft) if soft else "<p>Nothing assumed or transferred.</p>"
+    return ("<h2>What it rests on</h2>" + doubts
             + says("Values that nobody measured or published for exactly this device.")
             + f"<details><summary>Where the fitted parameters come from</summary>{_fits(a)}</details>"
-            + f"<details><summary>All {len(every)} values of {escape(a.setting.device.title)} with their sources</summary>"
+            + f"<details><summary>All {len(every)} values of {escape(a.setting.device.title)}, with sources</summary>"
             + table(("value", "is", "kind", "source"), every) + "</details>")
 
 
@@ -285,20 +311,25 @@ def comparison(parts: Sequence[Part], overlay: str) -> str:
         values = [p.answer.data["metrics"].get(key, {}).get("value") for p in parts]
         if any(v is not None and not math.isnan(v) for v in values):
             rows.append([label, *(_delta(v, values[0], dimension, i) for i, v in enumerate(values))])
-    rows.append(["memory used of each device", *(f"{p.answer.data['memory_bytes']['used'] / GIB:.1f} of "
-                                                 f"{p.answer.data['memory_bytes']['capacity'] / GIB:.1f} GiB" for p in parts)])
+    held = [p.answer.data["memory_bytes"] for p in parts]
+    rows.append(["memory used of each device",
+                 *(f"{m['used'] / GIB:.1f} of {m['capacity'] / GIB:.1f} GiB" for m in held)])
     rows.append(["fits", *("yes" if p.answer.fits else "NO" for p in parts)])
     for phase in parts[0].answer.data["limits"]:
-        rows.append([f"{phase} limited by", *(_largest(p.answer, phase) if phase in p.answer.data["limits"] else "" for p in parts)])
+        rows.append([f"{phase} limited by",
+                     *(_largest(p.answer, phase) if phase in p.answer.data["limits"] else "" for p in parts)])
     spec, names = parts[0].answer.setting.spec.name, [p.name for p in parts]
     charts = "".join(_compared(parts, key) for key in ("tpot_s", "tokens_per_s_per_gpu"))
     absent = [p.name for p in parts if p.curve is None]
     missing = f" Not drawn, as fewer than two sequences fit: {', '.join(absent)}." if absent else ""
     curve = (f'<h2>Against batch size</h2><div class="figure">{overlay}</div>'
-             + says(f"Each line runs from one sequence to as many as fit (at most {TOP}); bands are 80 % intervals.{missing}")
+             + says(f"Each line runs from one sequence to as many as fit (at most {TOP}); bands: 80 % intervals."
+                    + missing)
              if overlay else "")
-    return (f"<h1>{escape(spec)}: {len(parts)} ways compared</h1><p>First column: {escape(describe(parts[0].answer))}</p>"
-            + table(("", *names), rows, right=names) + says("In brackets: change against the first column.") + charts + curve)
+    return (f"<h1>{escape(spec)}: {len(parts)} ways compared</h1>"
+            f"<p>First column: {escape(describe(parts[0].answer))}</p>"
+            + table(("", *names), rows, right=names) + says("In brackets: change against the first column.")
+            + charts + curve)
 
 
 def _compared(parts: Sequence[Part], key: str) -> str:

@@ -63,7 +63,8 @@ def build(answers: list[Answer], command: str) -> str:
     """The page on one answer, or a comparison followed by a page part on each."""
     parts = [_part(a, answers[0]) for a in answers]
     curves = [p.curve for p in parts if p.curve]
-    title = f"{answers[0].setting.spec.name} on {', '.join(dict.fromkeys(p.answer.setting.device.title for p in parts))}"
+    devices = dict.fromkeys(a.setting.device.title for a in answers)
+    title = f"{answers[0].setting.spec.name} on {', '.join(devices)}"
     articles = [article(p) for p in parts]
     if len(parts) == 1:
         body = articles[0]
@@ -83,8 +84,8 @@ def _part(a: Answer, base: Answer) -> Part:
 def _provenance(answers: list[Answer], command: str) -> str:
     files = ", ".join(dict.fromkeys(a.setting.device.name for a in answers))
     models = ", ".join(dict.fromkeys(a.setting.spec.source or a.setting.spec.name for a in answers))
-    return (f'<footer class="muted"><p>perfboard {escape(version("perfboard"))} · {datetime.now(UTC):%Y-%m-%d} · devices {escape(files)} · '
-            f"model {escape(models)}</p><p><code>{escape(command)}</code></p></footer>")
+    return (f'<footer class="muted"><p>perfboard {escape(version("perfboard"))} · {datetime.now(UTC):%Y-%m-%d} · '
+            f"devices {escape(files)} · model {escape(models)}</p><p><code>{escape(command)}</code></p></footer>")
 
 
 def command_line(query: Query, hw: str, versus: tuple[str, ...]) -> str:

@@ -41,7 +41,8 @@ def roofline(output: Path | None, phase: str, fmt: str, **values: Any) -> int:
     """
     names = hardware_names(values["hw"])
     if len(names) > 1:
-        raise ValueError(f"--hw: a roofline is of one device, got {len(names)}: {', '.join(names)}   (perfboard report)")
+        raise ValueError(f"--hw: a roofline is of one device, got {len(names)}: {', '.join(names)}; several: perfboard "
+                         f"report")
     if output and output.suffix.lower() not in SUFFIXES:
         raise ValueError(f"-o {output}: ending {output.suffix or 'missing'}, expected one of {', '.join(SUFFIXES)}")
     a = answer(resolve(query_from(values, names[0])), elasticities=False)
@@ -97,7 +98,8 @@ def _print(data: Roofline) -> None:
     out.print(f"{data.model} on {data.device}\n{data.workload}", markup=False)
     for line in plot(data):
         out.print(line, markup=False, no_wrap=True, overflow="crop")
-    out.print(as_table(COLUMNS, [row(p) for p in _by_phase(data)], right=("FLOP/B", "FLOP/s", "of its roof", "of step")))
+    right = ("FLOP/B", "FLOP/s", "of its roof", "of step")
+    out.print(as_table(COLUMNS, [row(p) for p in _by_phase(data)], right=right))
     ridges = ", ".join(f"{c}/{m} {i:.3g}" for c, m, i in data.ridges())
     out.print(f" ceilings {', '.join(f'{c.name} {rate_text(c.kind, c.rate)}' for c in data.ceilings)}", markup=False)
     out.print(f" ridges   {ridges} FLOP/B", markup=False)
@@ -139,7 +141,8 @@ def plot(data: Roofline, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
     ticks = {line(10.0**e): rate_text("compute", 10.0**e).replace("FLOP/s", "").replace(" ", "") for e in
              range(math.ceil(y0), math.floor(y1) + 1)}
     lines = [f"{'FLOP/s':>{left}}"]
-    lines += [f"{ticks.get(r, ''):>{left - 1}} {'┤' if r in ticks else '│'}{''.join(grid[r])}".rstrip() for r in range(height)]
+    lines += [f"{ticks.get(r, ''):>{left - 1}} {'┤' if r in ticks else '│'}{''.join(grid[r])}".rstrip()
+              for r in range(height)]
     axis, text = ["─"] * cols, [" "] * (cols + 8)
     for e in range(math.ceil(x0), math.floor(x1) + 1):
         c = column(10.0**e)

@@ -21,8 +21,8 @@ from sim.query import Query, resolve
 from tests.sim.html_checks import check_page
 
 ASK = ["-m", "llama-3.1-8b", "--hw", "h200_sxm", "--bs", "64", "--isl", "2048", "--osl", "512"]
-HEADS = ("Figures", "Memory of one device", "Where the time goes", "Roofline", "What would help", "Against batch size", "Operations",
-         "What it rests on")
+HEADS = ("Figures", "Memory of one device", "Where the time goes", "Roofline", "What would help", "Against batch size",
+         "Operations", "What it rests on")
 
 
 def run(*args: str) -> Result:
@@ -151,8 +151,9 @@ def test_no_curve_without_room(one: Answer) -> None:
 
 def test_pieces_escape_what_they_are_given() -> None:
     evil = '<script>alert("x")</script>&'
-    pieces = (page(evil, ""), table((evil,), [[evil], [Number(evil, 1.0)]]), badge(evil), stack([Segment(evil, 1, evil, "#0072B2")], 1),
-              bars([Bar(evil, 1, 0.5, 2, evil, "#0072B2")]), tornado([(evil, [1.0])], [(evil, "#0072B2")]))
+    pieces = (page(evil, ""), table((evil,), [[evil], [Number(evil, 1.0)]]), badge(evil),
+              stack([Segment(evil, 1, evil, "#0072B2")], 1), bars([Bar(evil, 1, 0.5, 2, evil, "#0072B2")]),
+              tornado([(evil, [1.0])], [(evil, "#0072B2")]))
     for html in pieces:
         assert 'alert("x")' not in html
         assert "&lt;script&gt;" in html

@@ -125,8 +125,8 @@ def test_json_has_the_schema_and_its_units() -> None:
     assert data["schema"] == SCHEMA
     assert set(data) == {"schema", "model", "device", "workload", "ceilings", "ridges", "points", "share_without_flops"}
     assert {c["unit"] for c in data["ceilings"]} == {"op/s", "B/s"}
-    assert {"op", "phase", "shape", "flops", "nbytes", "intensity_flop_per_byte", "flop_per_s", "share_of_roof", "share_of_step",
-            "time_s", "lo_s", "hi_s", "bound", "source"} <= set(data["points"][0])
+    assert {"op", "phase", "shape", "flops", "nbytes", "intensity_flop_per_byte", "flop_per_s", "share_of_roof",
+            "share_of_step", "time_s", "lo_s", "hi_s", "bound", "source"} <= set(data["points"][0])
 
 
 def test_csv_and_phase() -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks of the main path: ``python -m benchmarks [name ...]`` prints figures beside their targets."""

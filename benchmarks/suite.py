@@ -1,0 +1,87 @@
+"""The benchmarks by name, each with its targets. ``quick`` runs the same paths on little work, to see that they run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import tables
+from benchmarks.measure import Figure, command, inside, median_cpu
+
+#: Questions whose whole process is timed: a dense model on one device, two large mixtures of experts on eight.
+ASKED = {"llama-3.1-8b": "-m meta-llama/Llama-3.1-8B", "deepseek-v3 tp8": "-m deepseek-v3 --tp 8",
+         "qwen3.5-397b tp8": "-m qwen3.5-397b-a17b --tp 8"}
+WORKLOAD = "--hw h200_sxm --bs 64 --isl 2048 --osl 512"
+GB = 1e9
+
+
+def help_(quick: bool) -> Iterator[Figure]:
+    """CPU time of ``perfboard --help``, whole process."""
+    yield Figure("help", "perfboard --help, CPU", median_cpu(["--help"], 1 if quick else 9), "s", 0.15)
+
+
+def whatif(quick: bool) -> Iterator[Figure]:
+    """CPU time of one question, whole process."""
+    for name, options in ASKED.items():
+        taken = median_cpu(["whatif", *options.split(), *WORKLOAD.split()], 1 if quick else 7)
+        yield Figure("whatif", f"{name}, whole process, CPU", taken, "s", 0.6)
+
+
+def query(quick: bool) -> Iterator[Figure]:
+    """CPU time of one question as a Python call, elasticities included: median over different questions."""
+    for label, models, tp in (("llama-3.1-8b", ["llama-3.1-8b"], 1),
+                              ("large MoE tp8", ["deepseek-v3", "qwen3.5-397b-a17b"], 8)):
+        found, _ = inside("query_time", models=models, tp=tp, n=4 if quick else 100)
+        yield Figure("query", f"{label}, model at hand, CPU", found["at_hand_s"], "s", 5e-3)
+        yield Figure("query", f"{label}, model read anew, CPU", found["anew_s"], "s", 10e-3)
+
+
+def grid(quick: bool) -> Iterator[Figure]:
+    """Points per CPU second of a grid 8 devices x 64 batch sizes x 64 lengths, prefill and decode, all terms."""
+    for model in ("llama-3.1-8b", "mixtral-8x7b"):
+        found, used = inside("grid", model=model, n=4 if quick else 64)
+        yield _rate("grid", model, found)
+        yield Figure("grid", f"{model}, peak memory", used.peak_bytes, "B", GB)
+
+
+def _rate(benchmark: str, label: str, found: dict[str, float]) -> Figure:
+    return Figure(benchmark, f"{label}, {found['points']:,} points, per CPU s", found["points_per_s"], "/s", 20_000,
+                  floor=True)
+
+
+def large_grid(quick: bool) -> Iterator[Figure]:
+    """A grid of two million points, and as many unrelated points as the grid has: memory must stay bounded."""
+    found, used = inside("grid", model="llama-3.1-8b", n=4 if quick else 512)
+    yield _rate("large_grid", "llama-3.1-8b, grid", found)
+    yield Figure("large_grid", "llama-3.1-8b, grid, peak memory", used.peak_bytes, "B", 2 * GB)
+    for model in ("llama-3.1-8b", "mixtral-8x7b"):
+        found, used = inside("scattered", model=model, n=4 if quick else 16384)
+        yield _rate("large_grid", f"{model}, unrelated", found)
+        yield Figure("large_grid", f"{model}, unrelated, peak memory", used.peak_bytes, "B", GB)
+
+
+def loop(quick: bool) -> Iterator[Figure]:
+    """One array call against a Python loop over points: falls when a formula starts to loop or to broadcast too far."""
+    found, _ = inside("against_loop", model="llama-3.1-8b", n=4 if quick else 64, looped=2 if quick else 200)
+    if found["worst_difference"] > 1e-9:
+        raise RuntimeError(f"array call and single calls differ by {found['worst_difference']:.3g}")
+    yield Figure("loop", "array call over loop over points", found["ratio"], "x", 100.0, floor=True)
+
+
+def predict(quick: bool) -> Iterator[Figure]:
+    """``perfboard predict`` of a million rows."""
+    rows = 200 if quick else 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        for label, mixed in (("matrix products", False), ("mixed kinds", True)):
+            table, out = Path(folder, "table.csv"), Path(folder, "out.csv")
+            tables.write(table, rows, mixed=mixed)
+            used = command(["predict", str(table), "-o", str(out)])
+            yield Figure("predict", f"{rows:,} rows, {label}, wall", used.wall_s, "s", 60.0)
+            yield Figure("predict", f"{rows:,} rows, {label}, peak memory", used.peak_bytes, "B", GB)
+
+
+SUITE: dict[str, Callable[[bool], Iterator[Figure]]] = {
+    "help": help_, "whatif": whatif, "query": query, "grid": grid, "large_grid": large_grid, "loop": loop,
+    "predict": predict,
+}

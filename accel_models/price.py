@@ -82,7 +82,8 @@ def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int =
     for (kind, *_), members in groups.items():
         chosen = [ops[i] for i in members]
         fields = {f: _stack([getattr(op, f) for op in chosen], axes) for f in _SHAPES[kind]}
-        stack = _PRICERS[kind](chosen, fields, hw, framework)
+        with np.errstate(over="ignore"):        # the share 1 / (1 + x^2) of a cache that is not there is 0, as meant
+            stack = _PRICERS[kind](chosen, fields, hw, framework)
         parts = (_rows(a, len(members), axes) for a in (*stack.cost, stack.lo, stack.hi, stack.energy))
         for i, (*cost, lo, hi, joules), source in zip(members, zip(*parts, strict=False), stack.sources, strict=True):
             out[i] = Priced(Cost(*cost), lo, hi, joules, source)

@@ -132,7 +132,7 @@ def _name_memory(ax: Axes, m: Ceiling, *, above: bool, top: float, solid: Sequen
     own = 1 if above else -1
     middle_first = sorted((n / 40 for n in range(5, 34)), key=lambda share: abs(share - 0.45))
     places = [(10 ** (low + share * (high - low)), side) for side in (own, -own) for share in middle_first]
-    x, side = min(places, key=lambda at: 3 * _hits(cover(*at), solid) + _hits(cover(*at), lines))
+    x, side = min(places, key=lambda at: 10 * _hits(cover(*at), solid) + _hits(cover(*at), lines))
     ax.annotate(name, (x, x * m.rate),
                 (-3 * side * math.sin(angle), 3 * side * math.cos(angle)), textcoords="offset points",
                 rotation=math.degrees(angle), rotation_mode="anchor", ha="center", va="bottom" if side > 0 else "top",
@@ -190,21 +190,26 @@ def _label_points(ax: Axes, data: Roofline, taken: list[Bbox]) -> None:
     """Names of the ops that matter, each at the nearest free place; a thin line leads back where that is not near."""
     scale, frame, lines = ax.figure.dpi / 72, ax.get_window_extent(), _line_boxes(ax)
     boxes = [*taken, *_marker_boxes(ax, data)]
-    for members in _clusters(ax, data):
+    groups = _clusters(ax, data)
+    names: list[Bbox] = []
+    for members in groups:
         p = members[0][0]
         _, x, y = members[0]
         text = ax.annotate(_name(members, data), (p.intensity_flop_per_byte, p.flop_per_s), (0, 0),
                            textcoords="offset points", fontsize=8, ha="center", va="center", zorder=5, linespacing=1.1)
         size = text.get_window_extent()
         reach = x, y, size.width + 4 * scale, size.height + 2 * scale, _radius(p) * scale
-        place = _free_place(*reach, [*boxes, *lines], frame) or _free_place(*reach, boxes, frame)
+        rivals = [(gx, gy, _radius(q) * scale) for g in groups for q, gx, gy in g[:1] if g is not members]
+        place = (_free_place(*reach, [*boxes, *lines], frame, names, rivals)
+                 or _free_place(*reach, boxes, frame, names, rivals) or _free_place(*reach, boxes, frame, [], []))
         if place is None:
             text.remove()
             continue
         cx, cy, far = place
         text.set_position(((cx - x) / scale, (cy - y) / scale))
-        boxes.append(Bbox.from_bounds(cx - size.width / 2 - 2, cy - size.height / 2 - 1, size.width + 4,
+        names.append(Bbox.from_bounds(cx - size.width / 2 - 2, cy - size.height / 2 - 1, size.width + 4,
                                       size.height + 2))
+        boxes.append(names[-1])
         if far:
             _lead(ax, (x, y), (cx, cy), size)
 
@@ -239,9 +244,21 @@ def _name(members: list[Spot], data: Roofline) -> str:
     return ",\n".join(", ".join(names[i:i + 2]) for i in range(0, len(names), 2))
 
 
-def _free_place(x: float, y: float, width: float, height: float, radius: float, boxes: Sequence[Bbox],
-                frame: Bbox) -> tuple[float, float, bool] | None:
-    """Centre of the first free box on rings around (x, y); True where it lies apart from its point."""
+Spot3 = tuple[float, float, float]
+
+
+def _apart(box: Bbox, x: float, y: float) -> float:
+    """Distance of a point from a box."""
+    return math.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
+
+
+def _free_place(x: float, y: float, width: float, height: float, radius: float, boxes: Sequence[Bbox], frame: Bbox,
+                names: Sequence[Bbox], rivals: Sequence[Spot3]) -> tuple[float, float, bool] | None:
+    """Centre of the first free box on rings around (x, y); True where it lies apart from its point.
+
+    A line back to the point may cross none of ``names``; without one, no marker of ``rivals`` (x, y, radius) may be
+    nearer to the name than its own.
+    """
     for gap in (2, 8, 16, 26, 38, 52, 68, 86, 106, 128, 152):
         for turn in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 295, 115, 245):
             a = math.radians(turn)
@@ -250,8 +267,15 @@ def _free_place(x: float, y: float, width: float, height: float, radius: float, 
             cy = y + (radius + gap) * up + height / 2 * math.copysign(min(abs(up) * 1.5, 1), up)
             box = Bbox.from_bounds(cx - width / 2, cy - height / 2, width, height)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(b) for b in boxes):
-                return cx, cy, gap > 8
+            if not inside or any(box.overlaps(b) for b in boxes):
+                continue
+            far = gap > 8
+            own = _apart(box, x, y) - radius
+            if far and any(b.contains(x + t / 20 * (cx - x), y + t / 20 * (cy - y)) for b in names for t in range(21)):
+                continue
+            if not far and any(_apart(box, rx, ry) - r < own for rx, ry, r in rivals):
+                continue
+            return cx, cy, far
     return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from accel_models.cost.attention import attention_decode, attention_prefill, variant
 from accel_models.cost.terms import Array, Cost
 from validate.fit import Parameter
-from validate.fit_small import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
+from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
 from validate.measured import Table, read
 from workloads.formats import get_format
 

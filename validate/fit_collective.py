@@ -19,7 +19,7 @@ from accel_models.cost.collective import NODE_NETWORK, collective, link_class
 from accel_models.cost.terms import Array, Cost
 from accel_models.registry import load_device
 from validate.fit import Parameter
-from validate.fit_small import OUT, Predict, Problem, Study, Values, known_rows, main
+from validate.study import OUT, Predict, Problem, Study, Values, known_rows, main
 from validate.measured import Table, read
 
 #: Rate of the bridge, one direction: NVLink 3 of an A100 PCIe 300 GB/s, of an A40 56.25 GB/s (vendor data sheets).

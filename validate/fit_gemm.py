@@ -16,7 +16,7 @@ import numpy as np
 from accel_models.cost.gemm import gemm, residency
 from accel_models.cost.terms import Array, Cost
 from validate.fit import Parameter
-from validate.fit_small import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
+from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
 from validate.measured import Table, read
 from workloads.formats import get_format
 
@@ -48,7 +48,7 @@ KINDS = {
 
 _COMMON = (
     Parameter("efficiency", 0.9, 0.3, 1.0), Parameter("step_time", 1e-9, 1e-11, 1e-6),
-    Parameter("fill", 110.0, 4.0, 2000.0), Parameter("tail_share", 0.35, 0.0, 1.0, linear=True),
+    Parameter("settle", 1e-4, 1e-7, 1e-2), Parameter("tail_share", 0.35, 0.0, 1.0, linear=True),
     Parameter("dram_efficiency", 0.83, 0.3, 1.0), Parameter("l2_efficiency", 0.45, 0.05, 1.0),
     Parameter("sharpness", 4.0, 1.0, 12.0), Parameter("split_time", 1.6e-6, 1e-7, 1e-3),
     Parameter("overhead", 3e-6, 2e-7, 4e-5), Parameter("throttle", 0.1, 1e-3, 1.0),
@@ -118,7 +118,9 @@ def parameters(variant: str, pool: bool = False) -> tuple[Parameter, ...]:
 
 
 def grid(t: Table) -> tuple[dict[str, float], ...]:
-    return tuple({"gemv_rows": rows} for rows in KINDS[str(t["variant"][0])].gemv_rows)
+    """Traits of the library, tried in turn: rows of its matrix-vector kernel, and from which k / n on it splits k."""
+    return tuple({"gemv_rows": rows, "split_from": ratio} for rows in KINDS[str(t["variant"][0])].gemv_rows
+                 for ratio in (0.0, 3.0))
 
 
 def bind(t: Table) -> Predict:
@@ -161,7 +163,7 @@ PROBLEM = Problem(
     source="vidur 7d47513363ec, NeuSight 6945927d9afc, LLMCompass 2e015fd2ee75, LLMServingSim 5daddb21a545, "
            "aiconfigurator 095f58a51c4c: measured matrix products",
     family=("n", "k"), parameters=parameters, bind=bind, roofline=roofline, fold=fold, serving="kernel",
-    ranges=("m", "n", "k", "batch"), grid=grid, kin_prior=12.0, own_prior=0.7)
+    ranges=("m", "n", "k", "batch"), grid=grid, kin_prior=12.0, own_prior=0.2)
 
 
 def study(directory: Path) -> Study:

@@ -27,7 +27,7 @@ TILE_M = np.array([t[0] for t in TILES] * len(FILLS), dtype=np.float64)
 TILE_N = np.array([t[1] for t in TILES] * len(FILLS), dtype=np.float64)
 AIM = np.repeat(np.array(FILLS, dtype=np.float64), len(TILES))
 #: Shortest piece of k that a split leaves, and the most pieces [elements, -].
-MIN_PIECE, MAX_SPLIT = 256.0, 16.0
+MIN_PIECE, MAX_SPLIT = 256.0, 32.0
 #: Share of the vector rate that a matrix-vector kernel reaches; of weight only where it takes many rows (assumed).
 GEMV_RATE = 0.5
 #: Rows of an operand that one processor's tiles span when a wave lies on the output as a square.
@@ -58,7 +58,8 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
          sharpness: ArrayLike = 4.0, split_time: ArrayLike = 1.6e-6, overhead: ArrayLike = 3e-6,
          gemv_gain: ArrayLike = 1.05, gemv_fixed: ArrayLike = 1.0, gemv_rows: ArrayLike = 1.0,
          throttle: ArrayLike = 0.1, settle: ArrayLike = 1e-3, quant_time: ArrayLike = 2e-6,
-         quant_passes: ArrayLike = 1.0, reach: ArrayLike = 1e9, reach_loss: ArrayLike = 0.0) -> Cost:
+         quant_passes: ArrayLike = 1.0, reach: ArrayLike = 1e9, reach_loss: ArrayLike = 0.0,
+         split_from: ArrayLike = 0.0) -> Cost:
     """Time of ``batch`` independent products on one device.
 
     Parameters
@@ -85,6 +86,7 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     gemv_rows : array_like            Most rows that the library's matrix-vector kernel takes. [-]
     throttle, settle : array_like     How much longer arithmetic takes once the clock has settled, and the length of
                                       a product (at peak) at which half of that has come about. [-, s]
+    split_from : array_like           Least k / n at which the library splits k at all. [-]
     reach, reach_loss : array_like    Addresses that a wave may span before translation look-aside misses show, and
                                       how much longer arithmetic then takes (long rows on old chips). [B, -]
     quant_time, quant_passes : array_like  Fixed time of one quantising kernel, and traffic over ``quant_bytes``: a
@@ -98,7 +100,7 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
                       l2_bandwidth, l2_capacity, resident, dequant_ops, quant_kernels, quant_bytes, launch, efficiency,
                       step_time, fill, tail_share, dram_efficiency, l2_efficiency, flight, sharpness, split_time,
                       overhead, gemv_gain, gemv_fixed, gemv_rows, throttle, settle, quant_time, quant_passes,
-                      reach, reach_loss)
+                      reach, reach_loss, split_from)
     shape = np.broadcast_shapes(*(a.shape for a in given))
     size = int(np.prod(shape, dtype=np.int64))
     # Columns of length one stay so: a term pays only for the axes it has.
@@ -117,7 +119,7 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
            step_time: Array, fill: Array, tail_share: Array, dram_eff: Array, l2_eff: Array, flight: Array,
            sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_fixed: Array,
            gemv_rows: Array, throttle: Array, settle: Array, quant_time: Array,
-           quant_passes: Array, reach: Array, reach_loss: Array) -> tuple[Array, ...]:
+           quant_passes: Array, reach: Array, reach_loss: Array, split_from: Array) -> tuple[Array, ...]:
     """Terms of ``Cost`` for columns (shapes, 1); candidates lie on the last axis."""
     a, w, c = m * k * batch * bytes_a, n * k * batch * bytes_w, m * n * batch * bytes_out
     flops = 2.0 * m * n * k * batch
@@ -131,15 +133,18 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
     nominal = flops / peak
     side = PANEL * np.sqrt(n_units)
     spread = (k * (bytes_a * np.minimum(m, side) + bytes_w * np.minimum(n, side)) / reach) ** 2
-    slower = (1.0 + throttle * nominal / (nominal + settle)) * (1.0 + reach_loss * spread / (1.0 + spread))
+    missed = 1.0 + reach_loss * spread / (1.0 + spread)
 
     # Per candidate.
     blocks = np.ceil(m / TILE_M) * np.ceil(n / TILE_N) * batch
-    most = np.clip(np.floor(k / MIN_PIECE), 1.0, MAX_SPLIT)
+    most = np.where(k < split_from * n, 1.0, np.clip(np.floor(k / MIN_PIECE), 1.0, MAX_SPLIT))
     split = np.clip(np.floor(n_units * AIM / np.maximum(blocks, 1.0)), 1.0, most)
     tiles = blocks * split
-    waves = tiles / n_units
-    waves = np.maximum(waves + tail_share * (np.ceil(waves) - waves), np.minimum(tiles, 1.0))
+    full = tiles / n_units
+    waves = np.maximum(full + tail_share * (np.ceil(full) - full), np.minimum(tiles, 1.0))
+    # Only a chip that is busy throughout runs into its power limit; power goes with the third power of the clock.
+    active = full / np.maximum(np.ceil(full), 1.0)
+    slower = missed * (1.0 + throttle * active * active * active * (nominal / (nominal + settle)))
     arithmetic = 2.0 / (peak * efficiency) * (TILE_M * TILE_N) + dequant_ops / vector_peak * TILE_N
     compute = waves * (n_units * arithmetic + step_time) * (k / split + fill) * (slower * some)
     memory = (from_l2 + from_dram) * (1.0 + flight * n_units / np.maximum(tiles, 1.0))

@@ -10,7 +10,7 @@ import pytest
 
 from accel_models.fitted_store import ParameterSet
 from validate import fit_attention as fa
-from validate.fit_small import Study, fit_rows
+from validate.study import Study, fit_rows
 from validate.measured import held_out
 
 COLUMNS = ["source", "device", "framework", "model", "phase", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads",

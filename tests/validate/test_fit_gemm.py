@@ -14,7 +14,7 @@ from accel_models.cost.gemm import gemm
 from accel_models.fitted_store import FittedFile
 from validate import fit_gemm
 from validate.fit import mape
-from validate.fit_small import Study, chip, fit_rows, hardware, write
+from validate.study import Study, chip, fit_rows, hardware, write
 
 COLUMNS = ("source", "device", "framework", "op", "dtype_a", "dtype_w", "quant", "m", "n", "k", "batch", "time_s")
 TRUE = {"efficiency": 0.8, "step_time": 1.4e-9, "fill": 150.0, "dram_efficiency": 0.75, "overhead": 4.5e-6,

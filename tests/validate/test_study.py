@@ -11,7 +11,7 @@ import pytest
 
 from accel_models.fitted_store import FittedFile, load
 from validate import fit_collective, fit_elementwise, fit_moe
-from validate.fit_small import Problem, Study, Values, chip, errors, write
+from validate.study import Problem, Study, Values, chip, errors, write
 from validate.measured import Table
 
 ELEMENTWISE = {"efficiency": 0.8, "l2_efficiency": 0.5, "l2_share": 0.6, "unit_rate": 2e10, "row_blocks": 3.0,

@@ -1,0 +1,131 @@
+"""``perfboard cases``: published systems as executable cases, claimed against modelled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sim.output import FORMATS, as_markdown, note, print_json, print_rows
+from validate.case import absent, load, names
+from validate.case_verdict import VERDICTS, Result, Summary, run
+
+COLUMNS = ("case", "claimed", "modelled", "interval_80", "verdict", "conditions", "reason")
+DETAIL = ("condition", "against", "quantity", "claimed", "modelled", "interval_80", "limit", "verdict", "reason")
+
+_format = click.option("--format", "fmt", type=click.Choice(FORMATS), default="table", show_default=True,
+                       envvar="PERFBOARD_FORMAT", help="Form of the result on stdout.")
+
+
+@click.group()
+def cases() -> None:
+    """Published systems as cases: what was claimed, what the mechanism gives, and what would have to change."""
+
+
+@cases.command("list")
+@_format
+def list_cases(fmt: str) -> None:
+    """All cases, and the systems that have none with the reason."""
+    rows: list[list[Any]] = [[n, (c := load(n)).system, c.title] for n in names()]
+    rows += [["-", a.system, a.why] for a in absent()]
+    print_rows(("case", "system", "title"), rows, fmt)
+
+
+@cases.command("run")
+@click.argument("chosen", nargs=-1, metavar="[NAME]...")
+@click.option("--write", type=click.Path(dir_okay=False, writable=True), default=None,
+              help="Write the page with all conditions to this file.")
+@_format
+def run_cases(chosen: tuple[str, ...], write: str | None, fmt: str) -> None:
+    """Evaluate cases (all, or those named; a system's id names all of its cases)."""
+    done = [run(load(n)) for n in select(chosen)]
+    if write:
+        Path(write).write_text(page(done), encoding="utf-8")
+        note(f"{write}: {len(done)} cases")
+        return
+    if fmt == "json":
+        print_json([as_data(s) for s in done])
+        return
+    print_rows(COLUMNS, [row(s) for s in done], fmt)
+
+
+@cases.command("show")
+@click.argument("name")
+@_format
+def show_case(name: str, fmt: str) -> None:
+    """Every condition of one case, and its setting."""
+    for s in [run(load(n)) for n in select((name,))]:
+        if fmt == "json":
+            print_json(as_data(s))
+            continue
+        c = s.case
+        for line in (c.title, f"mechanism: {c.mechanism}", f"source: {c.source}", c.warning and f"warning: {c.warning}",
+                     c.assumed and f"assumed: {c.assumed}", *(f"{k}: {setting(s, k)}" for k in c.sides)):
+            if line:
+                note(line)
+        print_rows(DETAIL, [detail(r) for r in s.results], fmt)
+
+
+def select(chosen: tuple[str, ...]) -> list[str]:
+    """Names of cases; a system's id stands for all its cases. Raises ``ValueError`` for an unknown one."""
+    if not chosen:
+        return list(names())
+    found: list[str] = []
+    for name in chosen:
+        own = [n for n in names() if n == name] or [n for n in names() if load(n).system == name]
+        found += own or [load(name).name]
+    return list(dict.fromkeys(found))
+
+
+def setting(s: Summary, side: str) -> str:
+    return ", ".join(f"{k} {v}" for k, v in (s.case.common | s.case.sides[side]).items())
+
+
+def row(s: Summary) -> list[Any]:
+    """The summary of a case: its first condition stands for the figures."""
+    shown = headline(s)
+    counts = ", ".join(f"{n} {v}" for v in VERDICTS if (n := s.counts[v]))
+    return [s.case.name, f"{figures(*shown.claimed, shown.unit)} ({shown.label})", figure(shown.value, shown.unit),
+            figures(shown.lo, shown.hi, shown.unit), s.verdict, counts, shown.reason]
+
+
+def headline(s: Summary) -> Result:
+    """The condition that a table of one line a case shows: the first of the case's verdict, else the first."""
+    return next((r for r in s.results if r.verdict == s.verdict), s.results[0])
+
+
+def detail(r: Result) -> list[Any]:
+    return [r.label, r.against, r.quantity, figures(*r.claimed, r.unit), figure(r.value, r.unit),
+            figures(r.lo, r.hi, r.unit), figure(r.limit, r.unit), r.verdict, r.reason]
+
+
+def figure(x: float, unit: str) -> str:
+    if x != x:
+        return ""
+    if unit == "x":
+        return f"{x:.2f}"
+    if unit == "s":
+        return f"{x:.3g} s" if x >= 1 else f"{x * 1e3:.3g} ms" if x >= 1e-3 else f"{x * 1e6:.3g} us"
+    return f"{x / 1e9:.3g} GB" if unit == "B" else f"{x:.3g} {unit}"
+
+
+def figures(lo: float, hi: float, unit: str) -> str:
+    a, b = figure(lo, unit), figure(hi, unit)
+    return a if a == b else f"{a} to {b}"
+
+
+def as_data(s: Summary) -> dict[str, Any]:
+    return {"case": s.case.name, "system": s.case.system, "title": s.case.title, "verdict": s.verdict,
+            "mechanism": s.case.mechanism, "warning": s.case.warning, "assumed": s.case.assumed,
+            "source": s.case.source,
+            "results": [{"condition": r.label, "against": r.against, "quantity": r.quantity, "unit": r.unit,
+                         "claimed": list(r.claimed), "modelled": r.value, "lo": r.lo, "hi": r.hi, "limit": r.limit,
+                         "verdict": r.verdict, "reason": r.reason, "source": r.source} for r in s.results]}
+
+
+def page(done: list[Summary]) -> str:
+    """The generated page ``docs/cases.md``."""
+    lines = ["# Published systems as executable cases", "", "Generated by `perfboard cases run --write docs/cases.md`.",
+             "", as_markdown(COLUMNS, [row(s) for s in done]), ""]
+    return "\n".join(lines)

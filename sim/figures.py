@@ -23,7 +23,7 @@ from matplotlib.transforms import Bbox
 
 from sim.curves import Curve
 from sim.palette import CLASS_COLOURS, LINE_COLOURS, OTHER
-from sim.roofline import Ceiling, Point, Roofline, hover, rate_text
+from sim.roofline import VECTOR, Ceiling, Point, Roofline, hover, rate_text
 
 FG, BG, MUTED, LINE = "#1a1a19", "#fefefd", "#66665f", "#dcdcd6"
 _VARIABLES = {FG: "var(--fg)", BG: "var(--bg)", MUTED: "var(--muted)", LINE: "var(--line)"}
@@ -82,7 +82,7 @@ def _roofline(data: Roofline, *, titled: bool) -> Figure:
 
 def _draw_ceilings(ax: Axes, data: Roofline) -> list[Bbox]:
     """Lines with their names on them; returns the boxes that the names take. [display units]"""
-    (x0, x1), compute, memory = ax.get_xlim(), data.of("compute"), data.of("memory")
+    (x0, x1), compute, memory = ax.get_xlim(), data.flat(), data.of("memory")
     dots = _marker_boxes(ax, data)
     taken: list[Bbox] = []
     top = max(c.rate for c in compute)
@@ -90,7 +90,7 @@ def _draw_ceilings(ax: Axes, data: Roofline) -> list[Bbox]:
                        ls=":" if len(memory) > 1 and i == 0 else "-")[0] for i, m in enumerate(memory)]
     for c in compute:
         ax.plot([c.rate / memory[0].rate, x1], [c.rate] * 2, color=FG, lw=1.2, zorder=2,
-                ls="--" if "vector" in c.name else "-")
+                ls="--" if c.name == VECTOR else "-")
         taken.append(_name_compute(ax, c, c.rate / memory[-1].rate, [*dots, *taken]))
     for i, (m, line) in enumerate(zip(memory, slanted, strict=True)):
         taken += _name_memory(ax, m, above=i == 0, top=top, solid=[*dots, *taken],

@@ -82,6 +82,13 @@ class Roofline:
     def of(self, kind: str) -> list[Ceiling]:
         return [c for c in self.ceilings if c.kind == kind]
 
+    def flat(self) -> list[Ceiling]:
+        """Compute ceilings to draw: those of one rate are one line that bears all their names."""
+        names: dict[float, list[str]] = {}
+        for c in self.of("compute"):
+            names.setdefault(c.rate, []).append(c.name)
+        return [Ceiling(", ".join(n), "compute", rate) for rate, n in names.items()]
+
     def ridges(self) -> list[tuple[str, str, float]]:
         """(compute ceiling, memory ceiling, intensity at which they meet [FLOP/B])."""
         return [(c.name, m.name, c.rate / m.rate) for c in self.of("compute") for m in self.of("memory")]

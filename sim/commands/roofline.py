@@ -161,7 +161,7 @@ def _ceilings(grid: list[list[str]], data: Roofline, at: list[float], line: Call
         for c, i in enumerate(at):
             if i * m.rate <= data.of("compute")[0].rate and 0 <= line(i * m.rate) < len(grid):
                 grid[line(i * m.rate)][c] = "·"
-    for k in data.of("compute"):
+    for k in data.flat():
         for c, i in enumerate(at):
             if i * memory[0].rate >= k.rate:
                 grid[line(k.rate)][c] = "─"
@@ -170,7 +170,7 @@ def _ceilings(grid: list[list[str]], data: Roofline, at: list[float], line: Call
 def _names(grid: list[list[str]], data: Roofline, at: list[float], line: Callable[[float], int]) -> None:
     """Names of the ceilings where they hide no point: at the right end of flat lines, half way up slanted ones."""
     cols, memory = len(at), data.of("memory")
-    for k in data.of("compute"):
+    for k in data.flat():
         text, r = f" {k.name} {rate_text('compute', k.rate)} ", line(k.rate)
         spots = [(row, c) for row, free in ((r, "─"), (r + 1, " "), (r - 1, " ")) if 0 <= row < len(grid)
                  for c in range(cols - len(text) - 2, 0, -1) if set(grid[row][c:c + len(text)]) == {free}]

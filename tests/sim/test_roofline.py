@@ -87,6 +87,14 @@ def test_ceilings_are_those_in_use(asked: dict[str, tuple[Answer, Roofline]]) ->
     assert ridge["bf16", "HBM"] == pytest.approx(989.4e12 / 4.8e12)
 
 
+def test_ceilings_of_one_rate_are_one_line() -> None:
+    """A CPU's one engine is both matrix and vector: one line with both names, not two names on top of each other."""
+    data = roofline(answer(resolve(Query(model="llama-3.1-8b", hw="raspberry_pi_5")), elasticities=False))
+    assert len({c.rate for c in data.of("compute")}) == len(data.flat()) == 1
+    assert set(data.flat()[0].name.split(", ")) == {c.name for c in data.of("compute")} == {VECTOR, "bf16"}
+    assert data.flat()[0].name in "\n".join(plot(data))
+
+
 def test_cache_hits_rise_above_dram(asked: dict[str, tuple[Answer, Roofline]]) -> None:
     """A 72 MB cache serves the norms of a short prompt: their roof is the cache's and they are not cut to DRAM's."""
     data = asked["weight-only, cached"][1]

@@ -155,8 +155,8 @@ def test_more_of_anything_is_never_slower(model: str, device: str) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from([LLAMA, "mistral-7b-v0.1", "phi-2"]), st.sampled_from(["h200_sxm", "a100_sxm4_80gb", "rtx_4090"]),
-       st.integers(1, 200), st.integers(1, 60), st.integers(16, 3000))
+@given(st.sampled_from([LLAMA, "mistral-7b-v0.1", "phi-2"]),
+       st.sampled_from(["h200_sxm", "a100_sxm4_80gb", "rtx_4090"]), st.integers(1, 200), st.integers(1, 60), st.integers(16, 3000))
 def test_a_larger_batch_never_lowers_the_rate_of_a_memory_bound_decode(model: str, device: str, batch: int, more: int,
                                                                        context: int) -> None:
     """Up to two percent: a batch just past a full set of tiles may cost a little. Not for experts: more tokens hit
@@ -215,7 +215,8 @@ def test_power_times_time_is_energy_and_stays_between_idle_and_the_limit() -> No
 def test_rates_and_cost_follow_from_the_times(split: Parallel) -> None:
     device = load_device("h100_sxm").with_value("price.rental", "3 USD/h")
     batch, isl, osl = 16.0, 1000.0, 100.0
-    e = estimate(spec(LLAMA), bind([device], load_system("8x h100_sxm")), Workload(batch=batch, isl=isl, osl=osl), split)
+    hw = bind([device], load_system("8x h100_sxm"))
+    e = estimate(spec(LLAMA), hw, Workload(batch=batch, isl=isl, osl=osl), split)
     ttft, tpot = one(e.metrics["ttft_s"]), one(e.metrics["tpot_s"])
     ranks = split.tp * split.pp
     rate = batch * osl / (batch * ttft / split.pp + (osl - 1) * tpot) / ranks

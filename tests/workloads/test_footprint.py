@@ -71,6 +71,12 @@ def test_experts_are_spread_and_cut() -> None:
     assert weights_bytes(s, Parallel(tp=2, dp=4, ep=8))["experts"] == whole / 8
 
 
+def test_projections_of_kv_heads_are_replicated_beyond_their_number() -> None:
+    w = weights_bytes(spec("llama-3.1-8b"), Parallel(tp=16))          # 8 KV heads over 16 ranks
+    assert w["attention"] == 32 * 2 * 4096 * (4096 / 16 + 2 * 1024 / 8 + 4096 / 16)
+    assert w["mlp"] == 32 * 2 * 3 * 4096 * 14336 / 16
+
+
 def test_the_fullest_stage_holds_the_embedding_or_the_head() -> None:
     part = weights_bytes(spec("llama-3.1-8b"), Parallel(pp=2))
     assert (part["embed"], part["lm_head"]) == (2 * EMBED, 0)

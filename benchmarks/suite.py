@@ -51,10 +51,10 @@ def _rate(benchmark: str, label: str, found: dict[str, float]) -> Figure:
 
 
 def large_grid(quick: bool) -> Iterator[Figure]:
-    """A grid of two million points, and as many unrelated points as the grid has: memory must stay bounded."""
+    """Two million points of a grid, and unrelated points that share no figure: memory must stay bounded."""
     found, used = inside("grid", model="llama-3.1-8b", n=4 if quick else 512)
     yield _rate("large_grid", "llama-3.1-8b, grid", found)
-    yield Figure("large_grid", "llama-3.1-8b, grid, peak memory", used.peak_bytes, "B", 2 * GB)
+    yield Figure("large_grid", "llama-3.1-8b, grid, peak memory", used.peak_bytes, "B", GB)
     for model in ("llama-3.1-8b", "mixtral-8x7b"):
         found, used = inside("scattered", model=model, n=4 if quick else 16384)
         yield _rate("large_grid", f"{model}, unrelated", found)

@@ -9,8 +9,8 @@ from pathlib import Path
 DEVICES = ("h200_sxm", "h100_sxm", "a100_sxm4_80gb", "b200_sxm", "l40s", "a40")
 GEMM_COLUMNS = ("op", "device", "m", "n", "k", "dtype_a", "dtype_w")
 MIXED_COLUMNS = ("op", "device", "framework", "m", "n", "k", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads",
-                 "head_dim", "n_tokens", "hidden", "inter", "topk", "n_experts", "rows", "cols", "bytes_rw", "bytes", "n_devices",
-                 "dtype_a", "dtype_w")
+                 "head_dim", "n_tokens", "hidden", "inter", "topk", "n_experts", "rows", "cols", "bytes_rw", "bytes",
+                 "n_devices", "dtype_a", "dtype_w")
 
 Row = dict[str, object]
 
@@ -24,9 +24,9 @@ def _gemm(draw: random.Random) -> Row:
 def _attention(draw: random.Random) -> Row:
     heads, length = draw.choice((16, 32, 64)), draw.randint(16, 16384)
     decode = draw.random() < 0.5
-    return {"op": "attention_decode" if decode else "attention_prefill", "batch": draw.randint(1, 64),
-            "q_len": 1 if decode else length, "kv_len": length, "n_heads": heads,
-            "n_kv_heads": heads // draw.choice((1, 4, 8)), "head_dim": draw.choice((64, 128)), "framework": draw.choice(("", "vllm-0.8"))}
+    return {"op": "attention_decode" if decode else "attention_prefill", "framework": draw.choice(("", "vllm-0.8")),
+            "batch": draw.randint(1, 64), "q_len": 1 if decode else length, "kv_len": length, "n_heads": heads,
+            "n_kv_heads": heads // draw.choice((1, 4, 8)), "head_dim": draw.choice((64, 128))}
 
 
 def _moe(draw: random.Random) -> Row:

@@ -7,7 +7,7 @@ depends on. The time of a step is the sum of its ops, one after another, as eage
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from accel_models.bind import Hardware
 from accel_models.cost.terms import RESOURCES, attribute
 from accel_models.price import Priced, power_interval, price
+from sim.pieces import LIMIT, cut, load
 from workloads import graph
 from workloads.footprint import activation_bytes, kv_bytes, weights_bytes
 from workloads.formats import get_format
@@ -99,10 +100,23 @@ def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: 
 
     TTFT is one prompt alone; TPOT one decode step at ``batch`` with the mean context (isl + osl / 2). Tokens/s is the
     steady state in which each request's prefill interrupts the decoding of the others.
+    A large grid is worked on in pieces, so that memory holds little more than the results; of its steps only the sums
+    are kept, not the single ops.
     Raises ``ValueError`` for a split or a workload that the model does not allow.
     """
     split = parallel or Parallel()
     workload.check(spec)
+    given = {n: np.asarray(getattr(workload, n), dtype=np.float64) for n in ("isl", "osl", "batch", "prefix")}
+    if (pieces := load(**given, n_devices=len(hardware)) / LIMIT) > 1 and np.broadcast(*given.values()).size > 1:
+        canvas, parts = cut(given, pieces)
+        for place, part in parts:
+            done = estimate(spec, hardware, replace(workload, **part), split, framework=framework)
+            canvas.put(place, _flat(done))
+        return _joined(canvas.arrays, done, workload)
+    return _whole(spec, hardware, workload, split, framework)
+
+
+def _whole(spec: ModelSpec, hardware: Hardware, workload: Workload, split: Parallel, framework: str) -> Estimate:
     isl, osl, batch = (np.asarray(x, dtype=np.float64) for x in (workload.isl, workload.osl, workload.batch))
     first = graph.build(spec, [graph.prefill(1.0 if spec.causal else batch, isl, workload.prefix)], split).ops
     # With pipeline stages the batch goes through in pp micro-batches, all stages busy.
@@ -116,6 +130,30 @@ def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: 
     metrics, intervals = _metrics(hardware.column("rental", n_axes), workload, split, prefill, decode)
     _power_intervals(hardware, n_axes, metrics, intervals)
     return Estimate(spec, hardware, workload, split, prefill, decode, held, metrics, intervals)
+
+
+def _flat(e: Estimate) -> dict[str, Array]:
+    """All figures of an estimate by name, single ops left out."""
+    out = {f"memory {k}": a for k, a in e.memory.items()} | {f"metrics {k}": a for k, a in e.metrics.items()}
+    for k, (lo, hi) in e.intervals.items():
+        out |= {f"lo {k}": lo, f"hi {k}": hi}
+    for name, step in (("prefill", e.prefill), ("decode", e.decode)):
+        if step is not None:
+            out |= {f"{name} {f.name}": getattr(step, f.name) for f in fields(Step) if f.type == "Array"}
+    return out
+
+
+def _joined(arrays: dict[str, Array], one: Estimate, workload: Workload) -> Estimate:
+    """The reverse of ``_flat``, for the whole of which ``one`` is a piece."""
+    def named(group: str) -> dict[str, Array]:
+        return {k.removeprefix(group + " "): a for k, a in arrays.items() if k.startswith(group + " ")}
+
+    hi = named("hi")
+    prefill, decode = (Step(ops=(), priced=(), works=(), **named(name)) if named(name) else None
+                       for name in ("prefill", "decode"))
+    assert prefill is not None
+    return replace(one, workload=workload, prefill=prefill, decode=decode, memory=named("memory"),
+                   metrics=named("metrics"), intervals={k: (lo, hi[k]) for k, lo in named("lo").items()})
 
 
 def _step(ops: Sequence[Op], priced: Sequence[Priced], hw: Hardware, n_axes: int) -> Step:
@@ -252,7 +290,12 @@ def _power_intervals(hw: Hardware, n_axes: int, metrics: dict[str, Array],
 
 
 def by_class(step: Step) -> dict[str, dict[str, Array]]:
-    """Exclusive time of a step by op class and by limiting resource [s]: ``{class: {resource: time}}``."""
+    """Exclusive time of a step by op class and by limiting resource [s]: ``{class: {resource: time}}``.
+
+    Raises ``ValueError`` for a step of a large grid, which keeps only its sums.
+    """
+    if not step.ops:
+        raise ValueError("time by op class: the grid was too large to keep single ops; ask for fewer points at once")
     out: dict[str, dict[str, Array]] = {}
     for op, p in zip(step.ops, step.priced, strict=True):
         row = out.setdefault(op_class(op), {r: np.zeros(()) for r in RESOURCES})

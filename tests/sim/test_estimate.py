@@ -156,7 +156,8 @@ def test_more_of_anything_is_never_slower(model: str, device: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from([LLAMA, "mistral-7b-v0.1", "phi-2"]),
-       st.sampled_from(["h200_sxm", "a100_sxm4_80gb", "rtx_4090"]), st.integers(1, 200), st.integers(1, 60), st.integers(16, 3000))
+       st.sampled_from(["h200_sxm", "a100_sxm4_80gb", "rtx_4090"]),
+       st.integers(1, 200), st.integers(1, 60), st.integers(16, 3000))
 def test_a_larger_batch_never_lowers_the_rate_of_a_memory_bound_decode(model: str, device: str, batch: int, more: int,
                                                                        context: int) -> None:
     """Up to two percent: a batch just past a full set of tiles may cost a little. Not for experts: more tokens hit

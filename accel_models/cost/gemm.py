@@ -103,6 +103,9 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
                       reach, reach_loss, split_from)
     shape = np.broadcast_shapes(*(a.shape for a in given))
     size = int(np.prod(shape, dtype=np.int64))
+    if size <= CHUNK:
+        small = _chunk(*(a[..., None] for a in given))
+        return Cost(*(np.broadcast_to(a, shape)[()] for a in small))
     # Columns of length one stay so: a term pays only for the axes it has.
     flat = [a.reshape(1, 1) if a.size == 1 else np.broadcast_to(a, shape).reshape(-1, 1) for a in given]
     out = np.empty((8, size))
@@ -120,7 +123,7 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
            sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_fixed: Array,
            gemv_rows: Array, throttle: Array, settle: Array, quant_time: Array,
            quant_passes: Array, reach: Array, reach_loss: Array, split_from: Array) -> tuple[Array, ...]:
-    """Terms of ``Cost`` for columns (shapes, 1); candidates lie on the last axis."""
+    """Terms of ``Cost`` for arguments that end in an axis of length 1, on which the candidates lie."""
     a, w, c = m * k * batch * bytes_a, n * k * batch * bytes_w, m * n * batch * bytes_out
     flops = 2.0 * m * n * k * batch
     ratio = ((a + c) / np.maximum(l2_cap, 1.0)) ** 4
@@ -149,29 +152,29 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
     compute = waves * (n_units * arithmetic + step_time) * (k / split + fill) * (slower * some)
     memory = (from_l2 + from_dram) * (1.0 + flight * n_units / np.maximum(tiles, 1.0))
     busy = smooth_max(compute, memory, sharpness)
-    busy += ((split > 1.0) & some) * (m * n * batch * 4.0 / l2_rate * (split + 1.0) + split_time)
+    busy = busy + ((split > 1.0) & some) * (m * n * batch * 4.0 / l2_rate * (split + 1.0) + split_time)
 
-    choice = np.argmin(busy, axis=1)
-    rows = np.arange(len(busy))
-    tiled, comp, mem = busy[rows, choice], _column(compute, rows, choice), _column(memory, rows, choice)
+    choice = np.argmin(busy, axis=-1)[..., None]
+    tiled, comp, mem = (_chosen(a, choice, busy.shape) for a in (busy, compute, memory))
 
     # Few rows: a matrix-vector kernel on the vector units streams W without tiles.
-    few = (m <= gemv_rows)[:, 0]
-    gemv_mem = (from_l2 + from_dram / gemv_gain)[:, 0]
-    gemv_comp = (flops / (GEMV_RATE * vector_peak))[:, 0]
+    few = (m <= gemv_rows)[..., 0]
+    gemv_mem = (from_l2 + from_dram / gemv_gain)[..., 0]
+    gemv_comp = (flops / (GEMV_RATE * vector_peak))[..., 0]
     gemv = np.maximum(gemv_mem, gemv_comp)
-    tiled_fixed, gemv_total = overhead[:, 0], (overhead * gemv_fixed)[:, 0]
+    tiled_fixed, gemv_total = overhead[..., 0], (overhead * gemv_fixed)[..., 0]
     use = few & (gemv + gemv_total < tiled + tiled_fixed)
     moved = m * k * batch * quant_bytes * quant_passes
-    quant = (quant_kernels * quant_time + moved * (warm / l2_rate + (1.0 - warm) / dram_rate))[:, 0]
+    quant = (quant_kernels * quant_time + moved * (warm / l2_rate + (1.0 - warm) / dram_rate))[..., 0]
     product = np.where(use, gemv, tiled)
     comp, mem = np.where(use, gemv_comp, comp), np.where(use, gemv_mem, mem)
-    fixed = np.where(use, gemv_total, tiled_fixed) + launch[:, 0] + quant
+    fixed = np.where(use, gemv_total, tiled_fixed) + launch[..., 0] + quant
     tail = np.maximum(product - np.maximum(comp, mem), 0.0)
-    return (product + fixed, comp, mem, np.zeros_like(product), fixed, tail, flops[:, 0], (a + w + c + moved)[:, 0])
+    return (product + fixed, comp, mem, np.zeros_like(product), fixed, tail, flops[..., 0], (a + w + c + moved)[..., 0])
 
 
-def _column(values: Array, rows: NDArray[np.intp], choice: NDArray[np.intp]) -> Array:
-    """The chosen candidate of every row; ``values`` may have one row for all."""
-    picked: Array = values[rows if len(values) > 1 else 0, choice]
+def _chosen(values: Array, choice: NDArray[np.intp], shape: tuple[int, ...]) -> Array:
+    """The chosen candidate of every shape; ``values`` may lack axes of ``shape``."""
+    whole = values if values.shape == shape else np.broadcast_to(values, shape)
+    picked: Array = np.take_along_axis(whole, choice, axis=-1)[..., 0]
     return picked

@@ -58,7 +58,7 @@ class Workload:
         longest = float(np.max(isl + spec.causal * np.asarray(self.osl, dtype=np.float64)))
         if spec.max_context and longest > spec.max_context:
             name = "isl + osl" if spec.causal else "isl"
-            raise ValueError(f"{name}: {longest:g} tokens exceed the {spec.max_context} that {spec.name} allows "
+            raise ValueError(f"{name}: {longest:.0f} tokens exceed the {spec.max_context} that {spec.name} allows "
                              f"(max_position_embeddings)")
 
 

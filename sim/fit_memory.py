@@ -48,7 +48,9 @@ def smallest_change(setting: Setting) -> str:
     m = budget(setting)
     short = (float(m["weights"]) + float(m["kv"]) - float(m["budget"])) / 2**30
     needs = f"weights and KV exceed their share by {short:.1f} GiB"
-    return f"{needs}; would fit with {' or '.join(found)}" if found else f"{needs}; no batch, split or format tried here would fit"
+    if not found:
+        return f"{needs}; no batch, split or format tried here would fit"
+    return f"{needs}; would fit with {' or '.join(found)}"
 
 
 def largest_context(setting: Setting) -> int:

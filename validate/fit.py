@@ -56,16 +56,17 @@ def fit(predict: Callable[[Mapping[str, float]], Array], measured: Array, parame
         return {p.name: float(v if p.linear else np.exp(v)) for p, v in zip(parameters, x, strict=True)}
 
     def residual(x: Array) -> Array:
-        return w * (np.log(predict(values(x))) - log_measured)
+        return np.asarray(w * (np.log(predict(values(x))) - log_measured), dtype=np.float64)
 
     rng = np.random.default_rng(seed)
     begin = [np.clip(init, lo + 1e-6 * (hi - lo), hi - 1e-6 * (hi - lo))]
     begin += [lo + (hi - lo) * rng.uniform(0.1, 0.9, len(lo)) for _ in range(starts - 1)]
     best = min((least_squares(residual, x0, bounds=(lo, hi), loss="soft_l1", f_scale=loss_scale, x_scale=hi - lo,
-                              diff_step=1e-3) for x0 in begin), key=lambda r: r.cost)
+                              diff_step=np.full(len(lo), 1e-3)) for x0 in begin), key=lambda r: r.cost)
 
     dof = max(len(measured) - len(parameters), 1)
-    jtj = best.jac.T @ best.jac
+    jac = np.asarray(best.jac, dtype=np.float64)
+    jtj = jac.T @ jac
     cov = np.linalg.pinv(jtj) * (2 * best.cost / dof)
     err = np.sqrt(np.maximum(np.diag(cov), 0.0))
     blind = np.diag(jtj) < 1e-9 * max(np.diag(jtj).max(), 1e-300)

@@ -13,9 +13,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Column = NDArray[Any]
 
 _TEXT = {"source", "device", "framework", "op", "model", "dtype", "dtype_a", "dtype_w", "dtype_acc", "dtype_q", "dtype_kv",
          "quant", "cache", "phase", "kernel", "distribution", "link", "component", "parallelism", "condition", "measured"}
@@ -26,15 +29,15 @@ class Table:
     """Columns of equal length: text columns as object arrays, numbers as float64 (blank is NaN)."""
 
     name: str
-    columns: dict[str, NDArray]
+    columns: dict[str, Column]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
-    def __getitem__(self, key: str) -> NDArray:
+    def __getitem__(self, key: str) -> Column:
         return self.columns[key]
 
-    def where(self, mask: NDArray) -> Table:
+    def where(self, mask: Column) -> Table:
         return Table(self.name, {k: v[mask] for k, v in self.columns.items()})
 
     def groups(self, *keys: str) -> Iterator[tuple[tuple[str, ...], Table]]:
@@ -56,7 +59,8 @@ def data_dir(given: str | None = None) -> Path:
     """The directory of the full tables. Raises ``FileNotFoundError`` with what to set when there is none."""
     text = given or os.environ.get("PERFBOARD_DATA", "")
     if not text:
-        raise FileNotFoundError("no measured tables named: pass --data DIR or set PERFBOARD_DATA to a directory with gemm.csv, ...")
+        raise FileNotFoundError("no measured tables named: pass --data DIR or set PERFBOARD_DATA to a directory with "
+                                "gemm.csv, ...")
     path = Path(text)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: not a directory (expected one with gemm.csv, attention.csv, ...)")
@@ -70,7 +74,7 @@ def read(name: str, directory: Path) -> Table:
         reader = csv.reader(f)
         header = next(reader)
         rows = list(reader)
-    columns: dict[str, NDArray] = {}
+    columns: dict[str, Column] = {}
     for i, key in enumerate(header):
         cells = [r[i] for r in rows]
         if key in _TEXT:

@@ -6,7 +6,7 @@ Shapes may be arrays (see :mod:`workloads.ops`), so one graph stands for a whole
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -210,14 +210,14 @@ class _Builder:
                     kv=self.spec.attention_format or self.spec.dtype)
                 continue
             tokens = batch * q
-            absorb = {"m": tokens, "batch": heads, "a": expand.act, "w": expand.weight, "out": self.spec.dtype}
-            yield Gemm(name=f"{label}.absorb_q", repeat=count, n=core.v_head_dim, k=nope, **absorb)
+            absorb = replace(self._gemm(f"{label}.absorb", [expand], count, m=tokens), batch=heads)
+            yield replace(absorb, name=f"{label}.absorb_q", n=core.v_head_dim, k=nope)
             yield Attention(
                 name=f"{label}.attention.decode", repeat=count, phase="decode", batch=batch, q_len=q, kv_len=kv,
                 n_heads=heads, n_kv_heads=1.0, head_dim=core.head_dim, v_head_dim=core.v_head_dim,
                 kv_elements=core.reads_elements, window=core.topk, causal=core.causal,
                 q=self.spec.attention_format or self.spec.dtype, kv=self.spec.kv_format)
-            yield Gemm(name=f"{label}.absorb_v", repeat=count, n=core.prefill_v_head_dim, k=core.v_head_dim, **absorb)
+            yield replace(absorb, name=f"{label}.absorb_v", n=core.prefill_v_head_dim, k=core.v_head_dim)
 
     def _recurrent(self, label: str, core: Recurrent, count: float) -> Iterator[Op]:
         tp = self.split.tp

@@ -49,7 +49,8 @@ class Moe(Op):
     ``tokens`` enter; each picks ``topk`` of ``n_experts``; this device holds ``n_local`` of them, each of width
     ``inter`` (already divided by the tensor-parallel degree). ``skew``: exponent of a power law of loads over the
     experts, 0 for even; ``dealt`` 1: exactly those loads, as benchmarks deal them, 0: tokens choose at random.
-    ``resident`` 1: the weights were used just before and stay in L2 as far as they fit. ``gated``: gate, up and down, else up and down.
+    ``resident`` 1: the weights were used just before and stay in L2 as far as they fit. ``gated``: gate, up and
+    down, else up and down.
     """
 
     tokens: ArrayLike

@@ -68,4 +68,5 @@ REGIMES = RESOURCES
 def regime(cost: Cost) -> NDArray[np.intp]:
     """Index into ``REGIMES`` of what takes most of the time, from the model's own terms (never from a measurement)."""
     shares = attribute(cost)
-    return np.argmax(np.stack(np.broadcast_arrays(*(shares[r] for r in REGIMES))), axis=0)
+    index: NDArray[np.intp] = np.argmax(np.stack(np.broadcast_arrays(*(shares[r] for r in REGIMES))), axis=0)
+    return index

@@ -106,5 +106,6 @@ def _layer(x: Any) -> tuple[str, str, str]:
     if x.ffn:
         e = x.ffn.experts
         wide = "+".join(str(y.n_in) for y in x.ffn.linears if y.split == "row")
-        ffn = " & ".join(t for t in (f"width {wide}" if wide else "", f"{e.topk} of {e.n_experts} x {e.inter}" if e else "") if t)
+        parts = (f"width {wide}" if wide else "", f"{e.topk} of {e.n_experts} x {e.inter}" if e else "")
+        ffn = " & ".join(t for t in parts if t)
     return mixer, ffn or "-", ", ".join(formats)

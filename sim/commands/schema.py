@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from pydantic import BaseModel
 
 from accel_models.device import Device
 from accel_models.fitted_store import FittedFile
@@ -10,7 +11,7 @@ from accel_models.registry import System
 from sim.output import print_json
 from workloads.model_spec import ModelSpec
 
-KINDS = {"device": Device, "system": System, "model": ModelSpec, "fitted": FittedFile}
+KINDS: dict[str, type[BaseModel]] = {"device": Device, "system": System, "model": ModelSpec, "fitted": FittedFile}
 
 
 @click.command()

@@ -34,7 +34,7 @@ FIGURES: dict[str, tuple[str, str]] = {
 @click.option("--show-config", is_flag=True, help="Print every value with its origin (flag, environment, built-in), and stop.")
 @format_option
 @click.pass_context
-def whatif(ctx: click.Context, versus: tuple[str, ...], detail: str, show_config: bool, fmt: str, **values: Any) -> int:
+def whatif(ctx: click.Context, /, versus: tuple[str, ...], detail: str, show_config: bool, fmt: str, **values: Any) -> int:
     """One model on one system: memory, TTFT, TPOT, throughput, energy, cost, what limits it, what would help.
 
     \b
@@ -141,13 +141,13 @@ def _memory_line(a: Answer) -> str:
     g = {k: f"{v / 2**30:.2f} GiB" for k, v in m.items() if k != "fits"}
     per_token = m["kv_per_sequence"] / (a.setting.query.isl + a.setting.query.osl)
     fits = "fits" if m["fits"] else "DOES NOT FIT"
-    return (f" memory   weights {g['weights']} · KV {g['kv']} ({per_token / 1024:.4g} KiB/token) · activations {g['activations']}"
-            f" · runtime {g['runtime']} · used {g['used']} of {m['capacity'] / 2**30:.1f}: {fits} · max concurrency "
-            f"{m['max_concurrency']:.0f}")
+    return (f" memory   weights {g['weights']} · KV {g['kv']} ({per_token / 1024:.4g} KiB/token)"
+            f" · activations {g['activations']} · runtime {g['runtime']} · used {g['used']} of "
+            f"{m['capacity'] / 2**30:.1f}: {fits} · max concurrency {m['max_concurrency']:.0f}")
 
 
 def _figures(a: Answer) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, metric in a.data["metrics"].items():
         if key not in FIGURES or metric["value"] is None or math.isnan(metric["value"]):
             continue
@@ -207,8 +207,8 @@ def _memory_rows(a: Answer) -> list[tuple[str, ...]]:
 
 
 def _ops(a: Answer) -> list[tuple[str, ...]]:
-    rows = [(op["phase"], op["name"], f"{op['count']:g}", show(op["time_s"], "s"), op["bound"], op["source"]) for op in a.data["ops"]]
-    return rows
+    return [(op["phase"], op["name"], f"{op['count']:g}", show(op["time_s"], "s"), op["bound"], op["source"])
+            for op in a.data["ops"]]
 
 
 def _energy(a: Answer) -> list[tuple[str, str]]:

@@ -51,8 +51,9 @@ def residency(footprint: ArrayLike, capacity: ArrayLike) -> Array:
 def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, bytes_a: ArrayLike = 2.0,
          bytes_w: ArrayLike = 2.0, bytes_out: ArrayLike = 2.0, peak: ArrayLike, vector_peak: ArrayLike,
          n_units: ArrayLike, dram_bandwidth: ArrayLike, l2_bandwidth: ArrayLike, l2_capacity: ArrayLike,
-         resident: ArrayLike = 0.0, dequant_ops: ArrayLike = 0.0, quant_kernels: ArrayLike = 0.0,
-         quant_bytes: ArrayLike = 0.0, launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.9,
+         resident: ArrayLike = 0.0, dequant_ops: ArrayLike = 0.0, gather_bytes: ArrayLike = 0.0,
+         quant_kernels: ArrayLike = 0.0, quant_bytes: ArrayLike = 0.0,
+         launch: ArrayLike = 0.0, efficiency: ArrayLike = 0.9,
          step_time: ArrayLike = 1e-9, fill: ArrayLike = 110.0, tail_share: ArrayLike = 0.3,
          dram_efficiency: ArrayLike = 0.83, l2_efficiency: ArrayLike = 0.45, flight: ArrayLike = 0.02,
          sharpness: ArrayLike = 4.0, split_time: ArrayLike = 1.6e-6, overhead: ArrayLike = 3e-6,
@@ -71,6 +72,7 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     dram_bandwidth, l2_bandwidth, l2_capacity : array_like  [B/s, B/s, B]
     resident : array_like             Share of W that is in L2 when the call starts (``residency``). [-]
     dequant_ops : array_like          Vector operations to unpack one weight element. [-]
+    gather_bytes : array_like         Table entries fetched from L2 for one weight element, in whole sectors. [B]
     quant_kernels, quant_bytes : array_like  Kernels that quantise A first, and bytes they move per element of A.
     launch : array_like               What the host or graph adds per call, beside ``overhead``. [s]
     efficiency : array_like           Share of ``peak`` that a tile's arithmetic reaches. [-]
@@ -100,7 +102,7 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
                       l2_bandwidth, l2_capacity, resident, dequant_ops, quant_kernels, quant_bytes, launch, efficiency,
                       step_time, fill, tail_share, dram_efficiency, l2_efficiency, flight, sharpness, split_time,
                       overhead, gemv_gain, gemv_fixed, gemv_rows, throttle, settle, quant_time, quant_passes,
-                      reach, reach_loss, split_from)
+                      reach, reach_loss, split_from, gather_bytes)
     shape = np.broadcast_shapes(*(a.shape for a in given))
     size = int(np.prod(shape, dtype=np.int64))
     if size <= CHUNK:
@@ -122,7 +124,8 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
            step_time: Array, fill: Array, tail_share: Array, dram_eff: Array, l2_eff: Array, flight: Array,
            sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_fixed: Array,
            gemv_rows: Array, throttle: Array, settle: Array, quant_time: Array,
-           quant_passes: Array, reach: Array, reach_loss: Array, split_from: Array) -> tuple[Array, ...]:
+           quant_passes: Array, reach: Array, reach_loss: Array, split_from: Array,
+           gather_bytes: Array) -> tuple[Array, ...]:
     """Terms of ``Cost`` for arguments that end in an axis of length 1, on which the candidates lie."""
     a, w, c = m * k * batch * bytes_a, n * k * batch * bytes_w, m * n * batch * bytes_out
     flops = 2.0 * m * n * k * batch
@@ -131,7 +134,7 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
     dram_rate = dram_bw * dram_eff
     l2_rate = np.maximum(l2_bw * l2_eff, dram_rate)
     some = flops > 0
-    from_l2 = (w * resident + (a + c) * warm) / l2_rate * some
+    from_l2 = (w * resident + (a + c) * warm + n * k * batch * gather_bytes) / l2_rate * some
     from_dram = (w * (1.0 - resident) + (a + c) * (1.0 - warm)) / dram_rate * some
     nominal = flops / peak
     side = PANEL * np.sqrt(n_units)

@@ -20,7 +20,7 @@ from workloads import graph
 from workloads.footprint import activation_bytes, kv_bytes, weights_bytes
 from workloads.formats import get_format
 from workloads.model_spec import ModelSpec
-from workloads.ops import Collective, Gemm, Moe, Op
+from workloads.ops import Collective, Elementwise, Gemm, Moe, Op
 from workloads.parallel import Parallel
 from workloads.work import Work, work
 
@@ -169,7 +169,8 @@ def _step(ops: Sequence[Op], priced: Sequence[Priced], hw: Hardware, n_axes: int
 
 def _count(op: Op) -> Array:
     """How often the op runs in a step."""
-    return np.asarray(op.repeat, dtype=np.float64)
+    found: Array = np.asarray(op.repeat, dtype=np.float64)[()]
+    return found
 
 
 def _compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array], time: Array) -> tuple[Array, Array]:
@@ -202,9 +203,10 @@ def _limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) 
     flops: dict[str, Array] = {}
     for op, w in zip(ops, works, strict=True):
         n = _count(op)
-        moved = moved + n * (w.weight_bytes + w.cache_bytes)
         if isinstance(op, Collective):
             sent = sent + n * w.link_bytes
+        elif not isinstance(op, Elementwise):
+            moved = moved + n * (w.weight_bytes + w.cache_bytes)
         if matrix := matrix_format(op):
             fmt = get_format(matrix).compute
             flops[fmt] = flops.get(fmt, np.zeros(())) + n * w.flops

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.device import FORMATS, Device
-from accel_models.registry import System
+from accel_models.registry import System, list_devices, load_device
 
 Array = NDArray[np.float64]
 
@@ -168,13 +168,23 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
         "l2_bandwidth": max(value("memory.l2.bandwidth", l2_rule, f"{per_clock:g} B per processor and clock"), bandwidth)
         if has_l2 else bandwidth,
         "smem_per_unit": known.get("memory.smem.capacity", 0.0),
-        "launch": known.get("overhead.launch", 0.0), "launch_scale": 1.0, "tdp": tdp,
+        "launch": known.get("overhead.launch", 0.0), "launch_scale": _launch_scale(device), "tdp": tdp,
         "idle": value("power.idle", _rule(device.generation, "idle_share") * tdp, "share of TDP typical of GPUs"),
         "rental": known.get("price.rental", np.nan),
         "runtime_bytes": _rule(device.generation, "runtime_bytes") if device.kind == "gpu" else 0.0,
         "link_bandwidth": fast, "domain": domain, "network_bandwidth": network, "link_class": link_class,
         "assumed": assumed,
     }
+
+
+def _launch_scale(device: Device) -> float:
+    """How much longer an empty kernel takes than on the shipped device that this one is, or is derived from: fitted
+    overheads are those of shipped devices, so a changed launch time scales them."""
+    mine = device.overhead.launch
+    for name in (device.base, device.name):
+        if mine and name in list_devices() and (theirs := load_device(name).overhead.launch):
+            return mine.value / theirs.value
+    return 1.0
 
 
 def _links(device: Device, system: System | None) -> tuple[float, float, float, str]:

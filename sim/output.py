@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 FORMATS = ("table", "json", "csv", "md")
+
+#: Figure -> (label, dimension or unit, factor for display).
+FIGURES: dict[str, tuple[str, str]] = {
+    "ttft_s": ("TTFT", "s"), "tpot_s": ("TPOT", "s"), "e2el_s": ("request latency", "s"),
+    "tokens_per_s_per_gpu": ("tokens/s/device", ""), "tokens_per_s_per_user": ("tokens/s/user", ""),
+    "j_per_output_token": ("J/token", ""), "avg_power_w": ("power per device", "W"),
+    "usd_per_m_output_tokens": ("$/M output tokens", ""),
+}
 
 format_option = click.option("--format", "fmt", type=click.Choice(FORMATS), default="table", show_default=True,
                              envvar="PERFBOARD_FORMAT",
@@ -89,3 +98,14 @@ def _clean(x: Any) -> Any:
     if isinstance(x, float) and (x != x or x in (float("inf"), float("-inf"))):
         return None
     return x
+
+
+def show(value: float | None, dimension: str) -> str:
+    """A figure with its unit, three digits."""
+    if value is None or math.isnan(value):
+        return "-"
+    if dimension == "s":
+        scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if value >= s), (1e-9, "ns"))
+        return f"{value / scale:.3g} {unit}"
+    text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{text} {dimension}".strip()

@@ -10,9 +10,9 @@ from typing import Any
 
 from accel_models import fitted_store
 from sim.answer import Answer
-from sim.commands.whatif import FIGURES, show
 from sim.curves import TOP, Curve
 from sim.fit_memory import smallest_change
+from sim.output import FIGURES, show
 from sim.page import (
     Bar,
     Cell,

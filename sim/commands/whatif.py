@@ -11,20 +11,11 @@ from accel_models.quantity import format_quantity
 from sim.answer import Answer, answer
 from sim.commands.options import changes, hardware_names, query_from, query_options
 from sim.fit_memory import smallest_change
-from sim.output import as_csv, as_markdown, as_table, console, format_option, note, print_json
+from sim.output import FIGURES, as_csv, as_markdown, as_table, console, format_option, note, print_json, show
 from sim.query import Query, resolve
 from workloads.formats import get_format
 
 DETAILS = ("summary", "memory", "ops", "energy", "source", "all")
-
-#: Figure -> (label, dimension or unit, factor for display).
-FIGURES: dict[str, tuple[str, str]] = {
-    "ttft_s": ("TTFT", "s"), "tpot_s": ("TPOT", "s"), "e2el_s": ("request latency", "s"),
-    "tokens_per_s_per_gpu": ("tokens/s/device", ""), "tokens_per_s_per_user": ("tokens/s/user", ""),
-    "j_per_output_token": ("J/token", ""), "avg_power_w": ("power per device", "W"),
-    "usd_per_m_output_tokens": ("$/M output tokens", ""),
-}
-
 
 @click.command()
 @query_options
@@ -217,7 +208,8 @@ def _energy(a: Answer) -> list[tuple[str, str]]:
 
 
 def _assumptions(a: Answer) -> list[tuple[str, str]]:
-    rows = [(k, "no figure in the device file") for k in a.data["assumed"]]
+    known = a.setting.device.quantities()
+    rows = [(k, (known[k].note or known[k].source) if k in known else "not in the device file") for k in a.data["assumed"]]
     rows += [(f"{c} ({phase})", f"parameters {s}") for phase, table in a.data["sources"].items()
              for c, s in table.items() if s != "fitted"]
     return rows
@@ -285,14 +277,3 @@ def _emit(columns: tuple[str, ...], rows: list[Any], fmt: str) -> None:
         click.echo(as_markdown(columns, rows))
     else:
         console().print(as_table(columns, rows))
-
-
-def show(value: float | None, dimension: str) -> str:
-    """A figure with its unit, three digits."""
-    if value is None or math.isnan(value):
-        return "-"
-    if dimension == "s":
-        scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if value >= s), (1e-9, "ns"))
-        return f"{value / scale:.3g} {unit}"
-    text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-    return f"{text} {dimension}".strip()

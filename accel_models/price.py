@@ -106,7 +106,7 @@ _LABEL: dict[type[Op], str] = {Attention: "phase", Collective: "kind"}
 def _shape(op: Op) -> tuple[int, ...]:
     """Common shape of an op's numbers; most are plain numbers, which cost nothing to pass over."""
     found = {np.shape(v) for f in _SHAPES[type(op)] if not isinstance(v := getattr(op, f), float | int)} - {()}
-    return found.pop() if len(found) == 1 else np.broadcast_shapes(*found)
+    return np.broadcast_shapes(*found) if len(found) > 1 else found.pop() if found else ()
 
 
 def _stack(values: Sequence[Any], n_axes: int) -> Array:
@@ -212,7 +212,7 @@ class _Columns:
     def __call__(self, values: Any) -> Array:
         """(devices,) or (ops, devices) -> the same with the workload's axes."""
         array = np.asarray(values, dtype=np.float64)
-        return array.reshape(array.shape + self.tail)
+        return array.reshape(array.shape + self.tail) if self.tail else array
 
     def common(self, *names: str) -> dict[str, Array]:
         return {n: self(getattr(self.hw, n)) for n in names}

@@ -15,8 +15,8 @@ import numpy as np
 from accel_models.cost.attention import attention_decode, attention_prefill, variant
 from accel_models.cost.terms import Array, Cost
 from validate.fit import Parameter
-from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
 from validate.measured import Table, read
+from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
 from workloads.formats import get_format
 
 _PREFILL = (

@@ -19,8 +19,8 @@ from accel_models.cost.collective import NODE_NETWORK, collective, link_class
 from accel_models.cost.terms import Array, Cost
 from accel_models.registry import load_device
 from validate.fit import Parameter
-from validate.study import OUT, Predict, Problem, Study, Values, known_rows, main
 from validate.measured import Table, read
+from validate.study import OUT, Predict, Problem, Study, Values, known_rows, main
 
 #: Rate of the bridge, one direction: NVLink 3 of an A100 PCIe 300 GB/s, of an A40 56.25 GB/s (vendor data sheets).
 _BRIDGE = {"a100": 300e9, "a40": 56.25e9}

@@ -15,8 +15,8 @@ import numpy as np
 from accel_models.cost.elementwise import elementwise
 from accel_models.cost.terms import Array, Cost
 from validate.fit import Parameter
-from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main
 from validate.measured import Table, read
+from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main
 
 #: Operation in the table -> fitted kind, where the names differ: the same traffic pattern and nearly no arithmetic.
 _KINDS = {

@@ -21,8 +21,8 @@ from accel_models.fitted_store import FittedFile, ParameterSet
 from accel_models.registry import load_device
 from validate import fit_attention
 from validate.fit import Parameter, fit, interval, mape
-from validate.study import DATE, OUT
 from validate.measured import Table, data_dir, held_out, read
+from validate.study import DATE, OUT
 
 #: Bounds: HBM 3.9 to 7 pJ/bit (31 to 56 pJ/B) plus the way through the chip; 45 nm fp16 multiply-add 1.5 pJ (Horowitz,
 #: ISSCC 2014), a tenth of it per FLOP at 4 nm, data movement included several times that; static from idle upwards.

@@ -14,8 +14,8 @@ import numpy as np
 from accel_models.cost.moe import moe
 from accel_models.cost.terms import Array, Cost
 from validate.fit import Parameter
-from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
 from validate.measured import Table, read
+from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main, rate
 from workloads.formats import get_format
 
 #: Activation format in the table -> rate it is multiplied at; weight format -> name in ``workloads.formats``.

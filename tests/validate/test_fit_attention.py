@@ -10,8 +10,8 @@ import pytest
 
 from accel_models.fitted_store import ParameterSet
 from validate import fit_attention as fa
-from validate.study import Study, fit_rows
 from validate.measured import held_out
+from validate.study import Study, fit_rows
 
 COLUMNS = ["source", "device", "framework", "model", "phase", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads",
            "head_dim", "window", "dtype_q", "dtype_kv", "time_s", "power_w"]

@@ -11,8 +11,8 @@ import pytest
 
 from accel_models.fitted_store import FittedFile, load
 from validate import fit_collective, fit_elementwise, fit_moe
-from validate.study import Problem, Study, Values, chip, errors, write
 from validate.measured import Table
+from validate.study import Problem, Study, Values, chip, errors, write
 
 ELEMENTWISE = {"efficiency": 0.8, "l2_efficiency": 0.5, "l2_share": 0.6, "unit_rate": 2e10, "row_blocks": 3.0,
                "row_time": 2e-7, "passes": 0.05, "overhead": 2.2e-6, "eager_overhead": 1.5e-5}

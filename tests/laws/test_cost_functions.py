@@ -20,7 +20,7 @@ from workloads.ops import COLLECTIVE_KINDS
 
 #: Sample work by argument name: three points each, from small to large.
 WORK: dict[str, tuple[float, float, float]] = {
-    "m": (1, 100, 4096), "n": (64, 1000, 8192), "k": (64, 777, 4096), "batch": (1, 3, 32), "q_len": (1, 1, 1),
+    "m": (1, 100, 4096), "n": (64, 1000, 8192), "k": (64, 777, 4096), "batch": (1, 3, 32), "q_len": (1, 200, 1000),
     "kv_len": (16, 1000, 20_000), "n_heads": (8, 32, 64), "n_kv_heads": (8, 8, 8), "head_dim": (64, 128, 128),
     "v_head_dim": (64, 128, 128), "window": (0, 512, 0), "tokens": (1, 77, 4000), "hidden": (512, 2048, 4096),
     "inter": (256, 1408, 14336), "topk": (1, 2, 8), "n_experts": (8, 64, 128), "n_local": (8, 64, 32),
@@ -40,7 +40,7 @@ ON: dict[str, float] = {"launch": 1e-6, "latency": 1e-6, "internode_latency": 2e
                         "warm": 0.5, "dealt": 1.0, "repeated": 0.5, "skew": 0.8, "quant_kernels": 1.0,
                         "quant_bytes": 3.0, "vector_path": 0.5, "pack_limit": 8.0, "max_split": 16.0, "congestion": 0.1,
                         "passes": 1.0, "pair_time": 1e-9, "direct_efficiency": 0.3, "direct_limit": 1e6,
-                        "j_per_byte_cache": 1e-11, "decode": 1.0, "reach_loss": 0.1, "appends": 1.0, "gather_bytes": 1.0}
+                        "j_per_byte_cache": 1e-11, "decode": 0.5, "reach_loss": 0.1, "appends": 1.0, "gather_bytes": 1.0}
 #: Rates and capacities: more of one never costs more.
 FASTER = ("peak", "vector_peak", "dram_bandwidth", "l2_bandwidth", "bandwidth", "internode_bandwidth")
 

@@ -8,6 +8,7 @@ import pytest
 
 from sim.query import Query, load_spec, resolve
 from workloads.parallel import Parallel
+from workloads.registry import load_config
 
 BASE = Query(model="llama-3.1-8b", hw="h200_sxm")
 
@@ -58,9 +59,10 @@ def test_setting_a_key_of_the_model() -> None:
 
 
 def test_the_bundled_model_stays_as_it_is() -> None:
-    before = load_spec("llama-3.1-8b")
+    before, factor = load_spec("llama-3.1-8b"), load_config("llama-3.1-8b").config["rope_scaling"]["factor"]
     resolve(BASE.changed({"model.num_hidden_layers": "16", "model.rope_scaling.factor": "4"}))
     assert load_spec("llama-3.1-8b") == before
+    assert load_config("llama-3.1-8b").config["rope_scaling"]["factor"] == factor != 4
 
 
 @pytest.mark.parametrize(("model", "quant", "weight", "kv"), [

@@ -27,7 +27,9 @@ from accel_models.cost.gemm import gemm
 from accel_models.cost.moe import moe
 from accel_models.cost.scan import scan
 from accel_models.cost.terms import REGIMES, Array, Cost, regime
-from workloads.formats import Format, get_format
+from accel_models.kernels import Multiply, kernels
+from accel_models.kernels import multiply as multiply
+from workloads.formats import get_format
 from workloads.ops import Attention, Collective, Elementwise, Gemm, Moe, Op, Scan
 
 
@@ -73,6 +75,33 @@ def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int =
     ``n_axes``: axes of the workload, where it has more than any of these ops; results are aligned to them, so that
     arrays of different ops broadcast.
     """
+    issued = [kernels(op) for op in ops]
+    if all(len(parts) == 1 for parts in issued):
+        return _price([parts[0] for parts in issued], hw, framework, n_axes)
+    axes = max([n_axes, *(len(_shape(op)) for op in ops)])
+    each = iter(_price([part for parts in issued for part in parts], hw, framework, axes))
+    return [_together([(part, next(each)) for part in parts]) for parts in issued]
+
+
+def _together(parts: Sequence[tuple[Op, Priced]]) -> Priced:
+    """Several kernels as one op: times add up, and so do their deviations (one class, which errs as one)."""
+    if len(parts) == 1:
+        return parts[0][1]
+    counts = [np.asarray(op.repeat, dtype=np.float64) for op, _ in parts]
+    priced = [p for _, p in parts]
+    zero = np.zeros(())
+    cost = Cost(*(sum((n * term for n, term in zip(counts, terms, strict=True)), zero)
+                  for terms in zip(*(p.cost for p in priced), strict=True)))
+    lo, hi = (sum((n * p.cost.time * f for n, p, f in zip(counts, priced, side, strict=True)), zero) / cost.time
+              for side in ([p.lo for p in priced], [p.hi for p in priced]))
+    joules = sum((n * p.energy for n, p in zip(counts, priced, strict=True)), zero)
+    order = ("fitted", "transferred", "assumed")
+    return Priced(cost, lo, hi, joules, tuple(max(s, key=order.index) for s in zip(*(p.source for p in priced),
+                                                                                   strict=True)))
+
+
+def _price(ops: Sequence[Op], hw: Hardware, framework: str, n_axes: int) -> list[Priced]:
+    """``price`` of ops that are one kernel each."""
     out: list[Priced | None] = [None] * len(ops)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, op in enumerate(ops):
@@ -191,7 +220,7 @@ def _look_up(op: str, variant: str, device: tuple[str, str, str], framework: str
     name, generation, kind = device
     blank = fitted_store.ParameterSet(values={})
     try:
-        found = fitted_store.lookup(op, variant, name, generation, framework)
+        found = _issued(fitted_store.lookup(op, variant, name, generation, framework), op, variant, framework)
         if found.source == "fitted" or kind == "gpu":
             return found
         values = found.params.values
@@ -200,6 +229,33 @@ def _look_up(op: str, variant: str, device: tuple[str, str, str], framework: str
         values, lo, hi = {}, 1 / UNMEASURED, UNMEASURED
     wide = blank.model_copy(update={"values": values, "lo": {"all": lo}, "hi": {"all": hi}})
     return fitted_store.Found(params=wide, source="assumed")
+
+
+def _issued(found: fitted_store.Found, op: str, variant: str, framework: str) -> fitted_store.Found:
+    """Kernels of an eager framework wait for the host, whatever they compute: a set that was measured otherwise takes
+    the fixed time of the eager pool (of plain products, where the op itself was never measured eagerly)."""
+    if not eager(framework) or eager(found.params.framework) or op not in ("gemm", "attention", "elementwise", "moe"):
+        return found
+    pool = _eager_overhead(op, variant) or _eager_overhead("gemm", "none")
+    own = found.params.values
+    values = own | {"overhead": max(own.get("overhead", 0.0), pool)} | ({"quant_time": pool} if op == "gemm" else {})
+    params = found.params.model_copy(update={"values": values})
+    return fitted_store.Found(params=params, source="transferred" if found.source == "fitted" else found.source)
+
+
+@cache
+def _eager_overhead(op: str, variant: str) -> float:
+    """Fixed time of one call in the pool of eager measurements; 0 where there is none."""
+    try:
+        found = fitted_store.lookup(op, variant, "-", "-", "eager")
+    except (KeyError, FileNotFoundError):
+        return 0.0
+    return found.params.values.get("overhead", 0.0) if eager(found.params.framework) else 0.0
+
+
+def eager(framework: str) -> bool:
+    """Whether kernels are issued one by one by the host ("eager", "torch-2.1", "hf"), not replayed from a graph."""
+    return framework.split("-")[0].split(" ")[0].lower() in ("eager", "torch", "hf")
 
 
 class _Columns:
@@ -264,47 +320,6 @@ _MEMORY = ("dram_bandwidth", "l2_bandwidth", "l2_capacity", "n_units")
 
 # -- one pricer per kind of op ----------------------------------------------------------------------------------------
 
-class Multiply(NamedTuple):
-    """How a product of two formats runs on one device: the fitted variant, the rate's format, extra work."""
-
-    variant: str
-    compute: str
-    dequant_ops: float
-    bytes_a: float
-    quant_kernels: float
-    quant_bytes: float
-
-
-@lru_cache(maxsize=4096)
-def multiply(a: str, w: str, native: frozenset[str]) -> Multiply:
-    """Choose the kernel for activations ``a`` times weights ``w`` on an engine whose native formats are ``native``.
-
-    Both operands low-bit and the rate exists: a low-bit product, activations quantised first. Otherwise weights are
-    unpacked to the activation's 16-bit format in registers (weight-only kernel) and bytes alone are saved.
-    """
-    fa, fw = get_format(a), get_format(w)
-    wide = 2.0 if fa.compute != "fp32" else 4.0
-    if fa.bits >= 16:
-        if fw.bits >= 16:
-            return Multiply("fp32" if fa.compute == "fp32" else "none", fa.compute, 0.0, wide, 0.0, 0.0)
-        return Multiply(_weight_only(fw), fa.compute, fw.dequant_ops, 2.0, 0.0, 0.0)
-    if fa.compute not in native:
-        # No such rate: the activation stays 16 bit, the weight is unpacked.
-        return Multiply(_weight_only(fw), "bf16", max(fw.dequant_ops, 1.0), 2.0, 0.0, 0.0)
-    unpack = 0.0 if fw.compute == fa.compute else fw.dequant_ops
-    return Multiply(_low_bit(fa, fw), fa.compute, unpack, fa.nbytes, 1.0, 2.0 + fa.nbytes)
-
-
-def _weight_only(w: Format) -> str:
-    return "int8_weight_only" if w.element_bits > 6 else "int4_weight_only"
-
-
-def _low_bit(a: Format, w: Format) -> str:
-    if a.compute == "fp8":
-        return "fp8_block128" if "block" in w.name else "fp8_dynamic"
-    return {"fp4": "nvfp4_g16", "fp6": "fp8_dynamic"}.get(a.compute, "int8_smoothquant")
-
-
 def _ways(ops: Sequence[Gemm] | Sequence[Moe], hw: Hardware) -> list[tuple[Multiply, ...]]:
     """How each op multiplies on each device."""
     found = {(a, w): tuple(multiply(a, w, native) for native in hw.native) for a, w in {(op.a, op.w) for op in ops}}
@@ -317,8 +332,26 @@ def _product(ops: Sequence[Gemm] | Sequence[Moe], ways: list[tuple[Multiply, ...
             "bytes_w": col.each([get_format(op.w).nbytes for op in ops]),
             "bytes_out": col.each([get_format(op.out).nbytes for op in ops]),
             "dequant_ops": col.table([[w.dequant_ops for w in row] for row in ways]),
-            "peak": col.rates([[w.compute for w in row] for row in ways]), "vector_peak": col(col.hw.vector_rate),
+            "peak": _peak(ways, col), "vector_peak": col(col.hw.vector_rate),
             **col.common(*_MEMORY)}
+
+
+def _peak(ways: list[tuple[Multiply, ...]], col: _Columns) -> Array:
+    """Rate of each product: that of its format over the passes, mixed harmonically where two formats share k."""
+    peak = col.rates([[w.compute for w in row] for row in ways])
+    if any(w.passes != 1.0 for row in ways for w in row):
+        peak = peak / col.table([[w.passes for w in row] for row in ways])
+    if any(w.mix for row in ways for w in row):
+        mix = col.table([[w.mix for w in row] for row in ways])
+        other = col.rates([[w.mixed for w in row] for row in ways])
+        peak = 1.0 / ((1.0 - mix) / peak + mix / np.where(mix > 0, other, np.inf))
+    return peak
+
+
+def _gathers(ops: Sequence[Gemm], hw: Hardware) -> list[list[float]]:
+    """Bytes fetched from L2 per weight: of codebooks that exceed the scratchpad of a processor."""
+    found = [get_format(op.w) for op in ops]
+    return [[f.gather if f.codebook > size else 0.0 for size in hw.smem_per_unit.tolist()] for f in found]
 
 
 def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
@@ -327,7 +360,12 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
     found = _sets("gemm", gemm, tuple(tuple(w.variant for w in row) for row in ways), hw.identity, framework)
     static = col.each([float(op.static) for op in ops])
     given = _product(ops, ways, col)
-    cost = gemm(f["m"], f["n"], f["k"], f["batch"], resident=static * f["resident"] + (1.0 - static),
+    m = f["m"]
+    if any(w.rows != 1.0 for row in ways for w in row):
+        rows = col.table([[w.rows for w in row] for row in ways])
+        m, given["bytes_out"] = m * rows, given["bytes_out"] / rows
+    cost = gemm(m, f["n"], f["k"], f["batch"], gather_bytes=col.table(_gathers(ops, hw)),
+                resident=static * f["resident"] + (1.0 - static),
                 quant_kernels=col.table([[w.quant_kernels for w in row] for row in ways]),
                 quant_bytes=col.table([[w.quant_bytes for w in row] for row in ways]), **given, **col.fitted(found))
     return _priced(cost, found, given["peak"], col)

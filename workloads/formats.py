@@ -8,10 +8,18 @@ Named formats stand in ``formats.toml``. A small grammar composes further ones, 
     int3_g64z         3 + (16 + 3)/64   and a zero point of the element's width
     int4_g32_s8       4 + 8/32          scale of 8 bits
     int4_g128+2:4     2 of 4 kept, each with a 2-bit index; groups count kept elements
-    int4_g16+out1%    1 % of the elements besides in a side table of 16-bit value and 16-bit index (SpQR, LLM.int8)
+    int4_g16+out1%    1 % of the elements besides in a side table of 16-bit value and 16-bit index (SpQR)
     vq16x8            one 16-bit index per 8 elements, 16-bit codebook amortised over 4096 x 4096 elements
+    bit3              3 binary planes, multiplied one by one as 1-bit products if both operands are (ABQ-LLM)
 
-``ELEMENT`` is any named format; a named format that has groups already takes only the ``+`` parts.
+``ELEMENT`` is any named format; a named format that has groups already takes only the ``+`` parts. Further parts say
+how a kernel goes about it, and add work rather than bits::
+
+    int8+col0.5%      0.5 % of the columns (of k) of an activation multiplied apart in 16 bit (LLM.int8)
+    int4+mix25%int8   25 % of the columns in int8, in the same kernel, at the rate of int8 (COMET, Atom)
+    nf4+apart         unpacked to 16 bits in memory by a kernel of its own, then a 16-bit product (bitsandbytes)
+    int8+ready        activations that arrive in this format: no kernel quantises them before the product
+    int8+around8a8c8  8 kernels around each product that move 8 B an element of A and 8 B an element of C (LLM.int8)
 """
 
 from __future__ import annotations
@@ -28,6 +36,7 @@ from pydantic import BaseModel, ConfigDict
 
 SCALE_BITS = 16       # of a composed group: fp16 or bf16, as GPTQ and AWQ checkpoints store it
 OUTLIER_BITS = 16 + 16  # SpQR (arXiv:2306.03078, section 4.2): 16-bit value and 16-bit column index
+SECTOR = 32           # bytes that a gather fetches at least: a sector of a GPU's cache line (CUDA C++ programming guide)
 CODEBOOK_SPAN = 4096 * 4096  # elements that share one composed codebook: a matrix of a 7B model (assumed)
 
 
@@ -39,6 +48,12 @@ class Format(BaseModel):
     (``fp16, bf16, tf32, fp32, fp64, fp8, int8, int4, fp4, fp6, int1``); a weight-only format is first turned into the
     activation's format, at ``dequant_ops`` vector operations per element.
     ``sparsity`` is (kept, of) for N:M formats; (1, 1) is dense.
+
+    How a kernel goes about it: ``planes`` binary planes multiplied one by one; ``codebook`` bytes of tables, of which
+    ``gather`` bytes an element are fetched where they exceed the scratchpad; ``elements`` and ``columns`` shares that
+    a kernel of their own multiplies in 16 bit; ``mix`` the share of columns in ``mix_format``; ``apart`` unpacked in
+    memory first; ``ready`` not quantised before the product; ``kernels`` further kernels around it, which move
+    ``moved_a`` and ``moved_c`` bytes an element of A and C. ``base`` is the name without the parts that are kernels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +67,19 @@ class Format(BaseModel):
     dequant_ops: float = 0.0
     source: str = ""
     sparsity: tuple[int, int] = (1, 1)
+    base: str = ""
+    planes: int = 0
+    codebook: float = 0.0
+    gather: float = 0.0
+    elements: float = 0.0
+    columns: float = 0.0
+    mix: float = 0.0
+    mix_format: str = ""
+    apart: bool = False
+    ready: bool = False
+    kernels: float = 0.0
+    moved_a: float = 0.0
+    moved_c: float = 0.0
 
     @property
     def nbytes(self) -> float:
@@ -79,6 +107,10 @@ def _unknown(name: str, why: str = "unknown number format") -> ValueError:
 def _named(name: str) -> Format | None:
     t = _tables()
     name = t["alias"].get(name, name)
+    if found := re.fullmatch(r"bit([1-8])", name):
+        bits = int(found[1])
+        return Format(name=name, element_bits=bits, bits=bits, compute="int1", kind="int", dequant_ops=2, planes=bits,
+                      source=t["sources"]["planes"])
     if name in t["plain"]:
         bits, compute, kind, ops, src = t["plain"][name]
         return Format(name=name, element_bits=bits, bits=bits, compute=compute, kind=kind, dequant_ops=ops,
@@ -91,7 +123,8 @@ def _named(name: str) -> Format | None:
     if name in t["blocks"]:
         nbytes, numel, compute, kind, ops, src = t["blocks"][name]
         return Format(name=name, element_bits=math.floor(8 * nbytes / numel), bits=8 * nbytes / numel, compute=compute,
-                      kind=kind, group=numel, dequant_ops=ops, source=t["sources"][src])
+                      kind=kind, group=numel, dequant_ops=ops, source=t["sources"][src],
+                      **dict(zip(("codebook", "gather"), t["codebooks"].get(name, ()), strict=False)))
     return None
 
 
@@ -104,7 +137,8 @@ def _codebook(name: str) -> Format | None:
         raise _unknown(name, "codebook of 1 to 24 index bits and vectors of 1 element or more expected, found")
     bits = index / length + 2**index * length * 16 / CODEBOOK_SPAN
     return Format(name=name, element_bits=index / length, bits=bits, compute="bf16", kind="codebook", group=length,
-                  dequant_ops=2, source="composed; table look-up and scale, assumed")
+                  dequant_ops=2, codebook=2.0**index * length * 2, gather=math.ceil(2 * length / SECTOR) * SECTOR / length,
+                  source="composed; table look-up and scale, assumed")
 
 
 def _grouped(name: str) -> Format | None:
@@ -123,19 +157,40 @@ def _grouped(name: str) -> Format | None:
 
 
 def _with_part(base: Format, part: str, name: str) -> Format:
-    """Add ``N:M`` sparsity or ``outP%`` side table to a format."""
+    """Add one ``+`` part to a format: N:M sparsity, a side table, or how the kernel goes about it."""
     if found := re.fullmatch(r"(\d+):(\d+)", part):
         kept, of = int(found[1]), int(found[2])
         if not 1 <= kept <= of or base.sparsity != (1, 1):
             raise _unknown(name, "one N:M sparsity with 1 <= N <= M expected, found")
         index = math.ceil(math.log2(of)) if kept < of else 0
-        return base.model_copy(update={"bits": (base.bits + index) * kept / of, "sparsity": (kept, of)})
-    if (found := re.fullmatch(r"out(\d+(?:\.\d+)?)%", part)) and float(found[1]) <= 100:
-        share = float(found[1]) / 100
-        # one more multiply-add per outlier on top of the dense part
-        return base.model_copy(update={"bits": base.bits + share * OUTLIER_BITS,
-                                       "dequant_ops": base.dequant_ops + share})
-    raise _unknown(name, f"part {part!r} is neither N:M nor outP% in number format")
+        return base.model_copy(update={"bits": (base.bits + index) * kept / of, "sparsity": (kept, of),
+                                       "base": f"{base.base}+{part}"})
+    if (found := re.fullmatch(r"(out|col|mix)(\d+(?:\.\d+)?)%(\w*)", part)) and float(found[2]) <= 100:
+        return base.model_copy(update=_share(base, found[1], float(found[2]) / 100, found[3], name))
+    if part == "apart":
+        return base.model_copy(update={"apart": True})
+    if part == "ready":
+        return base.model_copy(update={"ready": True, "base": f"{base.base}+ready"})
+    if found := re.fullmatch(r"around(\d+)a(\d+)c(\d+)", part):
+        return base.model_copy(update={"kernels": float(found[1]), "moved_a": float(found[2]), "moved_c": float(found[3])})
+    raise _unknown(name, f"part {part!r} is none of N:M, outP%, colP%, mixP%FORMAT, apart, ready, aroundKaXcY in number "
+                         f"format")
+
+
+def _share(base: Format, kind: str, share: float, other: str, name: str) -> dict[str, Any]:
+    """Fields that change when a share of the elements is held in another format."""
+    if kind == "mix":
+        second = _named(other)
+        if second is None or base.mix:
+            raise _unknown(name, "one mixP% with a named format behind it expected, found")
+        return {"bits": base.bits + share * (second.bits - base.element_bits), "mix": share, "mix_format": second.name,
+                "base": f"{base.base}+mix{100 * share:g}%{other}"}
+    if other:
+        raise _unknown(name, f"{kind}P% takes no format behind it, found")
+    if kind == "col":
+        return {"bits": base.bits + share * (16 - base.element_bits), "columns": share}
+    # one more multiply-add per outlier on top of the dense part
+    return {"bits": base.bits + share * OUTLIER_BITS, "dequant_ops": base.dequant_ops + share, "elements": share}
 
 
 @cache
@@ -145,6 +200,7 @@ def get_format(name: str) -> Format:
     found = _named(head) or _codebook(head) or _grouped(head)
     if found is None:
         raise _unknown(name)
+    found = found.model_copy(update={"base": head})
     for part in parts:
         found = _with_part(found, part, name)
     return found.model_copy(update={"name": name.strip().lower()}) if parts else found

@@ -190,7 +190,11 @@ def preset(name: str) -> QuantScheme:
     """The scheme of a ``--quant`` name: a preset, ``W{1..8}A{4,8,16}[_gN][_asym]``, ``w3``, or a number format.
 
     A bare number format below 16 bit means weights only, except those the presets name (fp8, int8, nvfp4 ...).
+    ``WEIGHT/ACTIVATION`` names two number formats: ``bit2/bit8``, ``int4_g128/int8``.
     """
+    if "/" in name:
+        stored, _, multiplied = name.strip().partition("/")
+        return QuantScheme(name=name.strip(), default=Pair(weight=get_format(stored).name, act=get_format(multiplied).name))
     key = name.strip().upper().replace("-", "_")
     if key in PRESETS:
         weight, act = PRESETS[key]

@@ -3,4 +3,5 @@
 TABLE: dict[str, tuple[str, str, str]] = {
     "validate": ("validate.command:validate", "how wrong the models are, on rows that no fit has seen", "trust"),
     "cases": ("validate.cases_command:cases", "published systems as executable cases: claimed against modelled", "trust"),
+    "calibrate": ("validate.calibrate:calibrate", "measure this machine, import measurements, fit parameters", "trust"),
 }

@@ -1,0 +1,50 @@
+"""``doctor``: what is there, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+from sim.cli import main
+from sim.commands import doctor
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor", "--format", "json"])
+    assert stop.value.code == 0
+    return {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def test_what_is_installed_is_told_with_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = told(capsys)
+    for name in ("numpy", "scipy", "pydantic", "simpy", "click", "rich"):
+        assert rows[name] == {"what": name, "part of": "core", "found": version(name), "note": ""}
+    assert rows["perfboard"]["found"] == version("perfboard")
+    assert rows["python"]["note"] == "needs 3.11 or newer"
+
+
+def test_what_is_missing_says_what_would_bring_it(capsys: pytest.CaptureFixture[str],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        if name == "matplotlib":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor, "version", absent)
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    rows = told(capsys)
+    assert rows["matplotlib"]["found"] == "missing"
+    assert rows["matplotlib"]["note"] == "pip install 'perfboard[plots]' adds roofline and report figures as SVG and PNG"
+    assert rows["g++"] == {"what": "g++", "part of": "program", "found": "missing", "note": "compiles RTL simulations"}
+
+
+@pytest.mark.parametrize(("line", "name", "extra"), [
+    ("numpy>=1.26", "numpy", ""), ("scipy", "scipy", ""), ('ruff>=0.6; extra == "dev"', "ruff", "dev"),
+    ("pytest-xdist (>=3.5) ; extra == 'dev'", "pytest-xdist", "dev"), ("a[b]!=2,<3", "a", ""),
+    ('tomli>=2; python_version < "3.11"', "tomli", ""),
+])
+def test_requirements_are_read(line: str, name: str, extra: str) -> None:
+    assert doctor._parse(line) == (name, extra)

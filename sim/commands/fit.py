@@ -32,10 +32,25 @@ def fit(fmt: str, **values: Any) -> int:
         rows.append(row)
         if not ok:
             misfits.append(query)
-    print_rows(COLUMNS, rows, fmt, right=COLUMNS[2:])
+    if fmt == "table":      # devices side by side, since there are more figures than fit on a line
+        print_rows(("", *(str(r[0]) for r in rows)), [_line(i, rows) for i in range(1, len(COLUMNS))], fmt,
+                   right=tuple(str(r[0]) for r in rows))
+    else:
+        print_rows(COLUMNS, rows, fmt)
     for query in misfits:
         note(f"does not fit: {query.hw}: {smallest_change(resolve(query))}")
     return 1 if misfits else 0
+
+
+#: What people read in place of a column's name.
+LABELS = {"kv_kib_per_token": "KV per token [KiB]", "max_batch": "largest batch", "smallest_tp": "smallest TP that fits",
+          "max_prompt_tokens": "longest prompt at batch 1 [tokens]", "kv_gib": "KV [GiB]", "budget_gib": "for weights and KV [GiB]"}
+
+
+def _line(i: int, rows: list[list[Any]]) -> list[Any]:
+    name = COLUMNS[i]
+    label = LABELS.get(name) or (f"{name.removesuffix('_gib')} [GiB]" if name.endswith("_gib") else name.replace("_", " "))
+    return [label, *(f"{r[i]:,}" if isinstance(r[i], int) else r[i] for r in rows)]
 
 
 def _row(query: Query) -> tuple[list[Any], bool]:

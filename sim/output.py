@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 FORMATS = ("table", "json", "csv", "md")
@@ -62,9 +63,9 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], fmt: str, 
 def as_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", right: Sequence[str] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     for c in columns:
-        table.add_column(c, justify="right" if c in right else "left", overflow="fold")
+        table.add_column(escape(c), justify="right" if c in right else "left", overflow="fold")
     for r in rows:
-        table.add_row(*(_text(x) for x in r))
+        table.add_row(*(escape(_text(x)) for x in r))
     return table
 
 

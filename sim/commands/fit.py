@@ -44,7 +44,8 @@ def fit(fmt: str, **values: Any) -> int:
 
 #: What people read in place of a column's name.
 LABELS = {"kv_kib_per_token": "KV per token [KiB]", "max_batch": "largest batch", "smallest_tp": "smallest TP that fits",
-          "max_prompt_tokens": "longest prompt at batch 1 [tokens]", "kv_gib": "KV [GiB]", "budget_gib": "for weights and KV [GiB]"}
+          "max_prompt_tokens": "longest prompt at batch 1 [tokens]", "kv_gib": "KV [GiB]",
+          "budget_gib": "for weights and KV [GiB]"}
 
 
 def _line(i: int, rows: list[list[Any]]) -> list[Any]:

@@ -154,20 +154,23 @@ def test_more_of_anything_is_never_slower(model: str, device: str) -> None:
                 assert np.all(worse <= 1e-6), (key, worse.tolist())
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from([LLAMA, "mistral-7b-v0.1", "phi-2"]),
-       st.sampled_from(["h200_sxm", "a100_sxm4_80gb", "rtx_4090"]),
-       st.integers(1, 200), st.integers(1, 60), st.integers(16, 3000))
-def test_a_larger_batch_never_lowers_the_rate_of_a_memory_bound_decode(model: str, device: str, batch: int, more: int,
-                                                                       context: int) -> None:
-    """Up to two percent: a batch just past a full set of tiles may cost a little. Not for experts: more tokens hit
-    more of them, and a step of two can take nearly twice the step of one."""
-    context = min(context, (spec(model).max_context or 4096) - 2)
-    e = ask(model, device, batch=np.array([batch, batch + more], dtype=float), isl=context, osl=2)
+@pytest.mark.parametrize("model", [LLAMA, "mistral-7b-v0.1", "phi-2"])
+@pytest.mark.parametrize("device", ["h200_sxm", "a100_sxm4_80gb", "rtx_4090"])
+@pytest.mark.parametrize("context", [16, 500, 2000])
+def test_a_larger_batch_never_lowers_the_rate_of_a_memory_bound_decode(model: str, device: str, context: int) -> None:
+    """Except where one more sequence opens a new row of tiles (65, 129 ...): there up to a quarter is lost, and won
+    back before the batch has doubled. Not for experts at all: more tokens hit more of them, and a step of two can take
+    nearly twice the step of one."""
+    batch = np.arange(1.0, 513.0)
+    e = ask(model, device, batch=batch, isl=context, osl=2)
     assert e.decode
-    rate = np.array([batch, batch + more]) / np.broadcast_to(e.decode.time, (1, 2))[0]
-    if np.all(e.decode.sol_bound == 1):
-        assert rate[1] >= 0.98 * rate[0]
+    rate = batch / np.broadcast_to(e.decode.time, (1, 512))[0]
+    bound = np.broadcast_to(e.decode.sol_bound, (1, 512))[0] == 1
+    assert bound[:64].all()
+    tiles, same = rate.reshape(8, 64), bound.reshape(8, 64)
+    assert np.all((tiles >= 0.96 * np.maximum.accumulate(tiles, axis=1)) | ~same)
+    assert np.all((rate >= 0.75 * np.maximum.accumulate(rate)) | ~bound)
+    assert np.all((rate[1::2] >= rate[:256]) | ~bound[1::2])
 
 
 @settings(max_examples=40, deadline=None)

@@ -63,6 +63,13 @@ def _f(x: ArrayLike) -> Array:
     return found
 
 
+def _block_pairs(n: Array, block: float) -> Array:
+    """(query, key) pairs of the first ``n`` positions when each sees its own block up to itself."""
+    rest = np.mod(n, block)
+    pairs: Array = (n - rest) * (block + 1) / 2 + rest * (rest + 1) / 2
+    return pairs
+
+
 @dataclass(frozen=True)
 class _Builder:
     spec: ModelSpec
@@ -175,8 +182,10 @@ class _Builder:
             # Block-local attention: a long prompt is so many independent blocks; a decode token sees its own block.
             if s.phase == "decode":
                 return batch, q, np.mod(kv - 1.0, core.window) + 1.0
-            block = np.minimum(q, core.window)
-            return batch * q / np.maximum(block, 1.0), block, block + np.mod(kv - q, core.window)
+            # Blocks cut short by the prompt's ends count as so many equal ones that see as many pairs in all.
+            blocks = np.maximum(np.ceil(kv / core.window) - np.floor((kv - q) / core.window), 1.0)
+            seen = (_block_pairs(kv, core.window) - _block_pairs(kv - q, core.window)) / np.maximum(q, 1.0)
+            return batch * blocks, q / blocks, seen + (q / blocks - 1.0) / 2
         if core.compress > 1:
             # Compressed positions, and a local window of uncompressed ones where the model keeps it.
             return batch, q, np.maximum(np.minimum(kv, core.window) + kv / core.compress, q)

@@ -291,6 +291,19 @@ def test_chunked_attention_sees_its_own_block() -> None:
     assert {(float(np.asarray(op.batch)), float(np.asarray(op.q_len))) for op in ops} == {(4, 8192)}
 
 
+@pytest.mark.parametrize(("length", "past"), [(4000, 0), (8192, 0), (9000, 0), (12_000, 8192), (12_000, 6000),
+                                              (20_000, 15_000), (16_385, 16_384)])
+def test_chunked_attention_counts_the_pairs_of_blocks_cut_short(length: int, past: int) -> None:
+    s = spec("Llama-4-Scout-17B-16E-Instruct")
+    position = np.arange(past, length)
+    expected = sum(count * 2 * c.n_heads * (c.head_dim + c.v_head_dim)
+                   * float(((position % c.window if c.chunked and c.window else position) + 1).sum())
+                   for count, c in cores(s))
+    ops = of(build(s, [prefill(1, length, past)]), Attention)
+    assert total(ops, "flops") == pytest.approx(expected, rel=1e-9)
+    assert all(float(np.asarray(op.kv_len)) >= float(np.asarray(op.q_len)) for op in ops)
+
+
 def test_an_encoder_has_no_causal_op_and_scores_every_token() -> None:
     graph = build(spec("bert-large-uncased"), [prefill(2, 128)])
     assert {op.causal for op in of(graph, Attention)} == {False}

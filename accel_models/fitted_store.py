@@ -2,14 +2,20 @@
 
 A file ``fitted/<op>.toml`` holds ``[meta]`` and a list of ``[[set]]``. A set holds parameter values for one
 (device, generation, framework, quant) and the interval learned from residuals of its class. See ``docs/model.md``.
+
+``PERFBOARD_FITTED`` (or ``perfboard --fitted DIR``) names directories of further files of the same form, as
+``perfboard calibrate fit`` writes them. Their sets are looked up beside the shipped ones and win over equally near ones.
+It is read once a process.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -59,13 +65,15 @@ class Found(BaseModel):
 
 
 class _Entry(NamedTuple):
-    """What a look-up compares of one ``[[set]]``, and the text of the whole set."""
+    """What a look-up compares of one ``[[set]]``, the text of the whole set, and the file that it stands in."""
 
     device: str
     generation: str
     framework: str
     n_rows: int
     text: str
+    file: str
+    rank: int                         # 0 for the first overlay directory, more for later ones and the shipped file
 
 
 _SET = re.compile(r"^\[\[set\]\][ \t]*$", re.MULTILINE)
@@ -84,48 +92,71 @@ def load(op: str) -> FittedFile:
     return FittedFile.model_validate(tomllib.loads(read(op)))
 
 
+def overlay_dirs() -> tuple[Path, ...]:
+    """Directories of ``PERFBOARD_FITTED``, the first one the strongest. Raises ``ValueError`` for one that is not there."""
+    found = tuple(Path(p) for p in os.environ.get("PERFBOARD_FITTED", "").split(os.pathsep) if p)
+    for path in found:
+        if not path.is_dir():
+            raise ValueError(f"PERFBOARD_FITTED: {path}: not a directory; `perfboard calibrate fit -o DIR` writes one")
+    return found
+
+
+def _files(op: str, overlays: bool) -> list[tuple[str, str]]:
+    """(name, text) of the files of one op, overlays first. Raises ``FileNotFoundError`` if there is none."""
+    paths = [d / f"{op}.toml" for d in overlay_dirs()] if overlays else []
+    found = [(str(p), p.read_text(encoding="utf-8")) for p in paths if p.is_file()]
+    try:
+        return [*found, (f"fitted/{op}.toml", read(op))]
+    except FileNotFoundError:
+        if found:
+            return found
+        raise
+
+
 @cache
-def _index(op: str) -> dict[str, list[_Entry]]:
-    """The sets of a file by variant, unparsed: a query needs a few of some hundred, and TOML takes its time."""
+def _index(op: str, overlays: bool = False) -> dict[str, list[_Entry]]:
+    """The sets of all files by variant, unparsed: a query needs a few of some hundred, and TOML takes its time."""
     found: dict[str, list[_Entry]] = {}
-    for text in _SET.split(read(op))[1:]:
-        label = {m[1] or m[3]: m[2] or m[4] or "" for m in _LABEL.finditer(text)}
-        entry = _Entry(label.get("device", ""), label.get("generation", ""), label.get("framework", ""),
-                       int(label.get("n_rows", 0)), text)
-        found.setdefault(label.get("variant", ""), []).append(entry)
+    for rank, (name, file) in enumerate(_files(op, overlays)):
+        for text in _SET.split(file)[1:]:
+            label = {m[1] or m[3]: m[2] or m[4] or "" for m in _LABEL.finditer(text)}
+            entry = _Entry(label.get("device", ""), label.get("generation", ""), label.get("framework", ""),
+                           int(label.get("n_rows", 0)), text, name, rank)
+            found.setdefault(label.get("variant", ""), []).append(entry)
     return found
 
 
 @cache
-def lookup(op: str, variant: str, device: str, generation: str, framework: str = "") -> Found:
+def lookup(op: str, variant: str, device: str, generation: str, framework: str = "", overlays: bool = True) -> Found:
     """Best set for a device: its own, else its generation's pooled one, else the pool of all ("transferred").
 
-    Within a level the asked framework is preferred, then another version of it, then a set for any framework, then
-    the one with most rows. Only the set that is chosen is parsed and checked.
+    Within a level the asked framework is preferred, then another version of it, then a set for any framework; among
+    equals an overlay's, then the one with most rows. Only the set that is chosen is parsed and checked.
+    ``overlays=False`` looks at what came with the package alone.
     Raises ``KeyError`` when the op has no set of this variant at all.
     """
-    sets = _index(op).get(variant)
+    sets = _index(op, overlays).get(variant)
     if not sets:
         raise KeyError(f"{op}: no fitted set of variant {variant!r}")
 
     def best(candidates: list[_Entry]) -> _Entry | None:
-        return min(candidates, key=lambda s: (_distance(s.framework, framework), -s.n_rows), default=None)
+        return min(candidates, key=lambda s: (_distance(s.framework, framework), s.rank, -s.n_rows), default=None)
 
     if own := best([s for s in sets if s.device == device]):
-        return Found(params=_parse(op, own.text), source="fitted")
+        return Found(params=_parse(own.file, own.text), source="fitted")
     if kin := best([s for s in sets if not s.device and s.generation == generation]):
-        return Found(params=_parse(op, kin.text), source="transferred")
+        return Found(params=_parse(kin.file, kin.text), source="transferred")
     if pool := best([s for s in sets if not s.device and not s.generation]):
-        return Found(params=_parse(op, pool.text), source="transferred")
+        return Found(params=_parse(pool.file, pool.text), source="transferred")
     raise KeyError(f"{op}: no fitted set of variant {variant!r} for generation {generation!r} and no pool")
 
 
 @cache
-def _parse(op: str, text: str) -> ParameterSet:
+def _parse(file: str, text: str) -> ParameterSet:
     try:
         return ParameterSet.model_validate(tomllib.loads(text))
     except ValueError as error:
-        raise ValueError(f"fitted/{op}.toml: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
 
 
 def _family(framework: str) -> str:

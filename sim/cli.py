@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 a stated constraint is not met, 2 bad usage or input, 4 an
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -66,12 +67,16 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="perfboard", prog_name="perfboard")
-def cli() -> None:
+@click.option("--fitted", metavar="DIR", default="",
+              help="Fitted parameters of your own (or PERFBOARD_FITTED): see calibrate fit.")
+def cli(fitted: str) -> None:
     """A perfboard is where hardware is tried before it is made: how fast, how hungry and how dear would this
     language model be on that hardware, why, and what would change it?
 
     Options of a question may also stand in the environment: PERFBOARD_HW=h200_sxm, PERFBOARD_ISL=2048. A flag wins.
     """
+    if fitted:
+        os.environ["PERFBOARD_FITTED"] = fitted
 
 
 def main(argv: list[str] | None = None) -> None:

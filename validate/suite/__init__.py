@@ -1,0 +1,1 @@
+"""The measuring suite: what is timed (``plan``), by what (``host``, ``cuda``), and where rows go (``record``)."""

@@ -66,6 +66,9 @@ class Hardware:
         return values.reshape((-1,) + (1,) * n_axes)
 
 
+#: Rate of a link that is not there and never asked [B/s]; finite, so that nothing times it stays nothing.
+NO_LINK = 1e30
+
 #: Parameters that elasticities are taken of: dotted key -> the fields that grow with it.
 PERTURBED = {
     "memory.main.bandwidth": ("dram_bandwidth",), "engine.matrix.rate": ("rate_table",),
@@ -191,14 +194,14 @@ def _links(device: Device, system: System | None) -> tuple[float, float, float, 
     """Bandwidth inside the domain, its size, bandwidth beyond it, and the class of the fast link."""
     if system is not None and system.n_devices > 1:
         link = system.scale_up()
-        beyond = system.network.bandwidth.value if system.network else np.inf
+        beyond = system.network.bandwidth.value if system.network else NO_LINK
         if link is not None:
             return device.link[system.device[0].link].bandwidth.value, float(system.domain), beyond, _class_of(
                 link.kind, system.domain)
     best = max(device.link.values(), key=lambda x: x.bandwidth.value, default=None)
     if best is None:
-        return np.inf, 1.0, np.inf, "pcie"
-    return best.bandwidth.value, best.peers.value if best.peers else 8.0, np.inf, _class_of(best.kind, 8)
+        return NO_LINK, 1.0, NO_LINK, "pcie"
+    return best.bandwidth.value, best.peers.value if best.peers else 8.0, NO_LINK, _class_of(best.kind, 8)
 
 
 def _class_of(kind: str, size: int) -> str:

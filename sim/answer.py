@@ -17,6 +17,8 @@ from sim.query import Setting
 from workloads.formats import get_format
 
 SCHEMA = "perfboard/result/1"
+#: Figures of a device file that no estimate uses.
+UNUSED = ("area.", "price.list")
 #: Relative step of an elasticity's finite difference.
 STEP = 0.01
 
@@ -53,7 +55,7 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
         "time_by_class_s": {name: _classes(step) for name, step in _steps(result)},
         "elasticity": {name: _elasticity(step, keys) for name, step in _steps(result)} if keys else {},
         "sources": {name: _sources(step) for name, step in _steps(result)},
-        "assumed": list(hardware.assumed[0]),
+        "assumed": [k for k in hardware.assumed[0] if not k.startswith(UNUSED)],
         "notes": [*setting.notes, *_fallbacks(setting, result)],
         "ops": [row for name, step in _steps(result) for row in _ops(name, step)],
     }

@@ -29,9 +29,9 @@ class Curve:
 
 def batch_curve(setting: Setting, label: str, room: float) -> Curve | None:
     """The curve from one sequence to as many as fit; None where fewer than two fit or nothing is decoded."""
-    most = int(min(room, TOP))
-    if most < 2 or not setting.spec.causal:
+    if not setting.spec.causal or room < 2:
         return None
+    most = int(min(room, TOP))
     grid = np.unique(np.round(np.geomspace(1, most, 48)))
     asked = float(setting.query.batch)
     batch = np.unique(np.append(grid, asked)) if asked <= most else grid

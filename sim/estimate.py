@@ -127,7 +127,7 @@ def _whole(spec: ModelSpec, hardware: Hardware, workload: Workload, split: Paral
     prefill = _step(first, priced[:len(first)], hardware, n_axes)
     decode = _step(later, priced[len(first):], hardware, n_axes) if later else None
     held = memory(spec, hardware, workload, split, n_axes)
-    metrics, intervals = _metrics(hardware.column("rental", n_axes), workload, split, prefill, decode)
+    metrics, intervals = _metrics(hardware, n_axes, workload, split, prefill, decode)
     _power_intervals(hardware, n_axes, metrics, intervals)
     return Estimate(spec, hardware, workload, split, prefill, decode, held, metrics, intervals)
 
@@ -235,7 +235,8 @@ def memory(spec: ModelSpec, hw: Hardware, workload: Workload, split: Parallel, n
     runtime, capacity = hw.column("runtime_bytes", n_axes), hw.column("dram_capacity", n_axes)
     # Weights and cache may take the stated share, and never what activations and the runtime need.
     budget = np.minimum(capacity * workload.utilization, capacity - activations - runtime)
-    room = np.floor(np.maximum(budget - weights, 0.0) / np.maximum(per_sequence, 1.0))
+    # A network without a cache (an encoder) has no number of sequences that fill the memory.
+    room = np.where(per_sequence > 0, np.floor(np.maximum(budget - weights, 0.0) / np.maximum(per_sequence, 1.0)), np.nan)
     return {
         "weights": weights, "kv": kv, "activations": activations, "runtime": runtime, "capacity": capacity,
         "budget": budget, "used": weights + kv + activations + runtime, "max_concurrency": room,
@@ -243,18 +244,19 @@ def memory(spec: ModelSpec, hw: Hardware, workload: Workload, split: Parallel, n
     }
 
 
-def _metrics(rental: Array, workload: Workload, split: Parallel, prefill: Step,
+def _metrics(hw: Hardware, n_axes: int, workload: Workload, split: Parallel, prefill: Step,
              decode: Step | None) -> tuple[dict[str, Array], dict[str, tuple[Array, Array]]]:
     batch, osl, isl = (np.asarray(x, dtype=np.float64) for x in (workload.batch, workload.osl, workload.isl))
+    rental, idle = hw.column("rental", n_axes), hw.column("idle", n_axes)
+    # An encoder puts out no tokens: its figures are per token put in.
+    kind, tokens = ("output", osl) if decode else ("input", isl)
 
     def derive(ttft: Array, tpot: Array) -> dict[str, Array]:
         busy = ttft / split.pp if decode is None else batch * ttft / split.pp + (osl - 1) * tpot
-        out = {"ttft_s": ttft, "tokens_per_s_per_gpu": batch * osl / busy / (split.tp * split.pp)}
-        if decode is None:
-            out["tokens_per_s_per_gpu"] = batch * isl / busy / (split.tp * split.pp)
-        else:
+        out = {"ttft_s": ttft, "tokens_per_s_per_gpu": batch * tokens / busy / (split.tp * split.pp)}
+        if decode is not None:
             out |= {"tpot_s": tpot, "e2el_s": ttft + (osl - 1) * tpot, "tokens_per_s_per_user": 1 / tpot}
-        out["usd_per_m_output_tokens"] = rental / 3600 / out["tokens_per_s_per_gpu"] * 1e6
+        out[f"usd_per_m_{kind}_tokens"] = rental / 3600 / out["tokens_per_s_per_gpu"] * 1e6
         return out
 
     step = decode or prefill
@@ -266,13 +268,15 @@ def _metrics(rental: Array, workload: Workload, split: Parallel, prefill: Step,
     prompt, rest = prompts * prefill.energy / split.pp, 0.0 * prefill.energy
     busy = prompts * prefill.time / split.pp
     if decode is not None:
-        rest = (osl - 1) * decode.energy
+        # Fewer sequences than stages leave stages idle.
+        full = np.minimum(batch, split.pp) / split.pp
+        rest = (osl - 1) * (decode.energy * full + idle * decode.time * (1 - full))
         busy = busy + (osl - 1) * decode.time
         metrics["prefill_power_w"] = prefill.energy / prefill.time
         metrics["decode_power_w"] = decode.energy / decode.time
     ranks = split.tp * split.pp
     metrics["avg_power_w"] = (prompt + rest) / busy
-    metrics["j_per_output_token"] = (prompt + rest) * ranks / (batch * (osl if decode else isl))
+    metrics[f"j_per_{kind}_token"] = (prompt + rest) * ranks / (batch * tokens)
     return metrics, intervals
 
 
@@ -286,8 +290,9 @@ def _power_intervals(hw: Hardware, n_axes: int, metrics: dict[str, Array],
             intervals[name] = (metrics[name] * lo, np.minimum(metrics[name] * hi, np.maximum(limit, metrics[name])))
     rate = metrics["tokens_per_s_per_gpu"]
     slow, fast = intervals["tokens_per_s_per_gpu"]
-    joules = metrics["j_per_output_token"]
-    intervals["j_per_output_token"] = (joules * np.exp(-np.hypot(np.log(lo), np.log(np.maximum(fast / rate, 1.0)))),
+    name = next(k for k in metrics if k.startswith("j_per_"))
+    joules = metrics[name]
+    intervals[name] = (joules * np.exp(-np.hypot(np.log(lo), np.log(np.maximum(fast / rate, 1.0)))),
                                        joules * np.exp(np.hypot(np.log(hi), np.log(np.maximum(rate / slow, 1.0)))))
 
 

@@ -34,7 +34,7 @@ def smallest_change(setting: Setting) -> str:
     """What would make it fit, each on its own and each the smallest of its kind; one line."""
     q = setting.query
     found = []
-    room = int(budget(setting)["max_concurrency"])
+    room = int(np.nan_to_num(budget(setting)["max_concurrency"]))
     if room >= 1:
         found.append(f"--bs {room}")
     quants = ("fp8", "w4a16", "w3a16", "w2a16")

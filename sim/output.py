@@ -23,7 +23,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "ttft_s": ("TTFT", "s"), "tpot_s": ("TPOT", "s"), "e2el_s": ("request latency", "s"),
     "tokens_per_s_per_gpu": ("tokens/s/device", ""), "tokens_per_s_per_user": ("tokens/s/user", ""),
     "j_per_output_token": ("J/token", ""), "avg_power_w": ("power per device", "W"),
-    "usd_per_m_output_tokens": ("$/M output tokens", ""),
+    "usd_per_m_output_tokens": ("$/M output tokens", ""), "j_per_input_token": ("J/input token", ""),
+    "usd_per_m_input_tokens": ("$/M input tokens", ""),
 }
 
 format_option = click.option("--format", "fmt", type=click.Choice(FORMATS), default="table", show_default=True,

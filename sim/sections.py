@@ -183,12 +183,13 @@ def memory(a: Answer) -> str:
     whole = max(m["capacity"], m["used"]) / GIB
     per_token = m["kv_per_sequence"] / (a.setting.query.isl + a.setting.query.osl) / 1024
     fits = "It fits" if a.fits else "It does not fit"
+    cache = "" if math.isnan(m["max_concurrency"]) else (
+        f": the cache takes {per_token:.4g} KiB per token and {m['max_concurrency']:.0f} sequences of this length have room")
     mark = (m["budget"] + m["runtime"] + m["activations"]) / GIB if m["budget"] > 0 else None
     return ("<h2>Memory of one device</h2>" + stack(parts, whole, mark=mark)
             + says(f"Bytes held on each device against its capacity of {m['capacity'] / GIB:.1f} GiB; weights and "
                    f"cache may take {m['budget'] / GIB:.1f} GiB (dashed line: that plus runtime and activations). "
-                   f"{fits}: the cache takes {per_token:.4g} KiB per token and {m['max_concurrency']:.0f} sequences "
-                   "of this length have room."))
+                   f"{fits}{cache}."))
 
 
 def times(a: Answer) -> str:

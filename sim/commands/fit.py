@@ -60,6 +60,8 @@ def _row(query: Query) -> tuple[list[Any], bool]:
     gib = {k: round(v / 2**30, 3) for k, v in m.items()}
     ok = bool(m["fits"])
     one = replace(query, batch=1)
-    return [setting.device.name, "yes" if ok else "NO", gib["weights"], gib["kv"],
-            round(m["kv_per_sequence"] / (query.isl + query.osl) / 1024, 4), gib["activations"], gib["runtime"], gib["budget"],
-            gib["capacity"], int(m["max_concurrency"]), largest_context(resolve(one)), smallest_tp(setting) or "none to 64"], ok
+    room = int(m["max_concurrency"]) if m["max_concurrency"] >= 0 else "any"      # an encoder keeps no cache
+    per_token = round(m["kv_per_sequence"] / (query.isl + query.osl) / 1024, 4)
+    return [setting.device.name, "yes" if ok else "NO", gib["weights"], gib["kv"], per_token, gib["activations"],
+            gib["runtime"], gib["budget"], gib["capacity"], room, largest_context(resolve(one)),
+            smallest_tp(setting) or "none to 64"], ok

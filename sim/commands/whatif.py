@@ -132,9 +132,10 @@ def _memory_line(a: Answer) -> str:
     g = {k: f"{v / 2**30:.2f} GiB" for k, v in m.items() if k != "fits"}
     per_token = m["kv_per_sequence"] / (a.setting.query.isl + a.setting.query.osl)
     fits = "fits" if m["fits"] else "DOES NOT FIT"
+    room = "" if math.isnan(m["max_concurrency"]) else f" · max concurrency {m['max_concurrency']:.0f}"
     return (f" memory   weights {g['weights']} · KV {g['kv']} ({per_token / 1024:.4g} KiB/token)"
             f" · activations {g['activations']} · runtime {g['runtime']} · used {g['used']} of "
-            f"{m['capacity'] / 2**30:.1f}: {fits} · max concurrency {m['max_concurrency']:.0f}")
+            f"{m['capacity'] / 2**30:.1f}: {fits}{room}")
 
 
 def _figures(a: Answer) -> list[tuple[str, ...]]:
@@ -169,6 +170,8 @@ def _largest(a: Answer, phase: str) -> str:
 
 def _step_name(a: Answer, phase: str) -> str:
     q = a.setting.query
+    if a.estimate.decode is None:
+        return f"one pass ({q.batch} inputs of {q.isl} tokens)"
     return f"prefill (one prompt of {q.isl} tokens)" if phase == "prefill" else \
         f"one decode step ({q.batch} sequences at {q.isl + q.osl // 2} tokens)"
 

@@ -23,7 +23,8 @@ class Multiply(NamedTuple):
     """How a product of two formats runs on one device: the fitted variant, the rate's format, extra work.
 
     ``rows`` rows are multiplied for each of A (its bit planes, one above the other), ``passes`` times each (the planes
-    of W). ``mix`` is the share of k that runs at the rate of ``mixed``.
+    of W). ``mix`` is the share of k that runs at the rate of ``mixed``. ``step`` is the width of an element of the
+    multiplied format over that of the variant's own: a step along k moves the same bytes, so more narrow elements.
     """
 
     variant: str
@@ -36,6 +37,7 @@ class Multiply(NamedTuple):
     passes: float = 1.0
     mix: float = 0.0
     mixed: str = "fp32"
+    step: float = 1.0
 
 
 @lru_cache(maxsize=4096)
@@ -56,7 +58,7 @@ def multiply(a: str, w: str, native: frozenset[str]) -> Multiply:
     if fa.planes and fw.planes and "int1" in native:
         # Planes of A lie above each other as rows, so that few rows still fill the binary unit's tile.
         return Multiply("int8_smoothquant", "int1", 0.0, fa.nbytes / fa.planes, quantise[0], quantise[1] / fa.planes,
-                        rows=float(fa.planes), passes=float(fw.planes))
+                        rows=float(fa.planes), passes=float(fw.planes), step=1 / 8)
     compute = fw.compute if _wider(fw, fa) and fw.compute in native else fa.compute
     if compute not in native or fa.planes:
         # No such rate: the activation stays 16 bit, the weight is unpacked.
@@ -64,7 +66,8 @@ def multiply(a: str, w: str, native: frozenset[str]) -> Multiply:
     mixed = get_format(fa.mix_format).compute if fa.mix else "fp32"
     unpack = (0.0 if fw.compute == compute else (1.0 - fa.mix) * fw.dequant_ops) + (
         fa.mix * fw.dequant_ops if fa.mix and mixed != fw.compute else 0.0)
-    return Multiply(_low_bit(fa, fw), compute, unpack, fa.nbytes, *quantise, mix=fa.mix, mixed=mixed)
+    step = 0.5 + 0.5 * fa.mix if compute == "int4" else 1.0
+    return Multiply(_low_bit(fa, fw), compute, unpack, fa.nbytes, *quantise, mix=fa.mix, mixed=mixed, step=step)
 
 
 def _wider(w: Format, a: Format) -> bool:

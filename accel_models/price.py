@@ -236,21 +236,25 @@ def _issued(found: fitted_store.Found, op: str, variant: str, framework: str) ->
     the fixed time of the eager pool (of plain products, where the op itself was never measured eagerly)."""
     if not eager(framework) or eager(found.params.framework) or op not in ("gemm", "attention", "elementwise", "moe"):
         return found
-    pool = _eager_overhead(op, variant) or _eager_overhead("gemm", "none")
-    own = found.params.values
-    values = own | {"overhead": max(own.get("overhead", 0.0), pool)} | ({"quant_time": pool} if op == "gemm" else {})
-    params = found.params.model_copy(update={"values": values})
+    pool = _eager_pool(op, variant) or _eager_pool("gemm", "none")
+    if pool is None:
+        return found
+    own, fixed = found.params.values, pool.values["overhead"]
+    values = own | {"overhead": max(own.get("overhead", 0.0), fixed)} | ({"quant_time": fixed} if op == "gemm" else {})
+    lo, hi = (side | {"launch": other.get("launch", other.get("all", 1.0))}
+              for side, other in ((found.params.lo, pool.lo), (found.params.hi, pool.hi)))
+    params = found.params.model_copy(update={"values": values, "lo": lo, "hi": hi})
     return fitted_store.Found(params=params, source="transferred" if found.source == "fitted" else found.source)
 
 
 @cache
-def _eager_overhead(op: str, variant: str) -> float:
-    """Fixed time of one call in the pool of eager measurements; 0 where there is none."""
+def _eager_pool(op: str, variant: str) -> fitted_store.ParameterSet | None:
+    """The pool of eager measurements of all devices, if there is one."""
     try:
-        found = fitted_store.lookup(op, variant, "-", "-", "eager")
+        found = fitted_store.lookup(op, variant, "-", "-", "eager").params
     except (KeyError, FileNotFoundError):
-        return 0.0
-    return found.params.values.get("overhead", 0.0) if eager(found.params.framework) else 0.0
+        return None
+    return found if eager(found.framework) and "overhead" in found.values else None
 
 
 def eager(framework: str) -> bool:
@@ -364,10 +368,15 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
     if any(w.rows != 1.0 for row in ways for w in row):
         rows = col.table([[w.rows for w in row] for row in ways])
         m, given["bytes_out"] = m * rows, given["bytes_out"] / rows
+    known = col.fitted(found)
+    if any(w.step != 1.0 for row in ways for w in row):
+        step, default = col.table([[w.step for w in row] for row in ways]), _defaults(gemm)
+        known["step_time"] = known.get("step_time", default["step_time"]) * step
+        known["fill"] = known.get("fill", default["fill"]) / step       # start and end of a tile take the time they took
     cost = gemm(m, f["n"], f["k"], f["batch"], gather_bytes=col.table(_gathers(ops, hw)),
                 resident=static * f["resident"] + (1.0 - static),
                 quant_kernels=col.table([[w.quant_kernels for w in row] for row in ways]),
-                quant_bytes=col.table([[w.quant_bytes for w in row] for row in ways]), **given, **col.fitted(found))
+                quant_bytes=col.table([[w.quant_bytes for w in row] for row in ways]), **given, **known)
     return _priced(cost, found, given["peak"], col)
 
 

@@ -18,17 +18,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from accel_models.device import one_line
 
 Quantity = Literal["time", "linears", "tpot", "ttft", "e2el", "tokens_per_s", "throughput", "weights", "memory",
-                   "max_batch", "power", "memory_bound"]
+                   "max_batch", "power", "memory_bound", "prompt_memory_bound"]
 #: Quantities of which more is better; of the others (times, sizes) less is.
-MORE_IS_BETTER = ("tokens_per_s", "throughput", "max_batch", "memory_bound")
+MORE_IS_BETTER = ("tokens_per_s", "throughput", "max_batch", "memory_bound", "prompt_memory_bound")
 UNITS: dict[str, str] = {"time": "s", "linears": "s", "tpot": "s", "ttft": "s", "e2el": "s", "tokens_per_s": "tok/s",
                          "throughput": "tok/s/device", "weights": "B", "memory": "B", "max_batch": "sequences",
-                         "power": "W", "memory_bound": "share of products"}
+                         "power": "W", "memory_bound": "of products", "prompt_memory_bound": "of products"}
 
 
 class Side(BaseModel):
     """One setting. With ``model``: the fields of a query (``perfboard whatif``); without: products of the ``shapes``
-    (n, k) with ``m`` rows each. ``batch = 0`` is the largest that fits, at most ``batch_cap``."""
+    (n, k) with ``m`` rows each, or m times one row if ``each_row``. ``batch = 0`` is the largest that fits, at most
+    ``batch_cap``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +54,7 @@ class Side(BaseModel):
     n: float = 0.0
     k: float = 0.0
     shapes: tuple[tuple[float, float], ...] = ()
+    each_row: bool = False
     a: str = "fp16"
     w: str = "fp16"
     out: str = "fp16"
@@ -70,7 +72,8 @@ class Side(BaseModel):
 class Claim(BaseModel):
     """What was claimed: ``quantity`` of ``side`` as a factor over ``against`` (several: each is tried, the first is
     the paper's), or as a figure if ``against`` is empty. ``points``: one claim each, fields laid over both sides;
-    ``over`` names the field where they are bare numbers. ``average``: the figure is a mean over these settings.
+    ``over`` names the field where they are bare numbers. ``average``: the figure is a geometric mean over these
+    settings, or the best of them (``best``, for an "up to").
     ``tolerance``: how exactly the figure could be read (share)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,6 +86,7 @@ class Claim(BaseModel):
     values: tuple[float | tuple[float, float], ...]
     where: dict[str, Any] = {}
     average: tuple[dict[str, Any], ...] = ({},)
+    best: bool = False
     tolerance: float = 0.0
     condition: str = ""
     source: str
@@ -139,11 +143,12 @@ class Case(BaseModel):
 
 
 class Absent(BaseModel):
-    """A published system that cannot be a case yet, and why."""
+    """A claim of a published system that is no case, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: str
+    claim: str
     why: str
 
 
@@ -179,7 +184,7 @@ def load(name: str) -> Case:
 
 
 def absent() -> Sequence[Absent]:
-    """Systems without a case, each with the reason."""
+    """Claims without a case, each with the reason."""
     path = _folder().joinpath("absent.toml")
     if not path.is_file():
         return ()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind
 from accel_models.cost.terms import attribute
-from accel_models.price import Priced, price
+from accel_models.price import Priced, power_interval, price
 from sim.estimate import Z80, Estimate, Step, estimate, op_class
 from sim.query import Query, Setting, resolve
 from validate.case import Quantity, Side
@@ -25,16 +26,26 @@ Array = NDArray[np.float64]
 COUNTED = 0.05
 
 
+class Deviation(NamedTuple):
+    """What one kernel adds to the log standard deviation of a figure. ``kernel`` is equal on two sides only where
+    formats, shapes, device and framework are; ``own``: its parameters were fitted on this device."""
+
+    op_class: str
+    kernel: str
+    size: float
+    own: bool
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """``value`` in the unit of the quantity. ``spread`` is the log standard deviation that each op class brings,
+    """``value`` in the unit of the quantity. ``spread`` holds what each kernel adds to its log standard deviation,
     ``shift`` the log of the median over the value. ``terms`` [s] by (op class, term), summing to ``busy``, of which
     the value is a function: proportional (``power`` +1, a time) or inverse (-1, a rate). ``limit``: the value if
     everything ran at its physical limit (NaN where there is none)."""
 
     value: float
     limit: float
-    spread: dict[str, float]
+    spread: tuple[Deviation, ...]
     shift: float
     terms: dict[tuple[str, str], float]
     busy: float
@@ -47,9 +58,9 @@ class Outcome:
 def evaluate(side: Side, quantity: Quantity) -> Outcome:
     """One side of a claim. Raises ``ValueError`` where the setting cannot be evaluated."""
     if not side.model:
-        if quantity != "time":
-            raise ValueError(f"quantity: products have a time only, found {quantity!r}")
-        return _products(side)
+        if quantity not in ("time", "power"):
+            raise ValueError(f"quantity: products have a time and a power, found {quantity!r}")
+        return _products(side, quantity)
     return _model(side, quantity)
 
 
@@ -61,26 +72,41 @@ def _hardware(hw: str, changes: tuple[tuple[str, str], ...]) -> Hardware:
     return bind([resolve(query).device])
 
 
-def _products(side: Side) -> Outcome:
+def _products(side: Side, quantity: Quantity) -> Outcome:
     hw = _hardware(side.hw, _sets(side))
-    ops = [Gemm(name=f"{n:g}x{k:g}", m=side.m, n=n, k=k, a=side.a, w=side.w, out=side.out)
+    rows, calls = (1.0, side.m) if side.each_row else (side.m, 1.0)
+    ops = [Gemm(name=f"{n:g}x{k:g}", m=rows, batch=calls, n=n, k=k, a=side.a, w=side.w, out=side.out)
            for n, k in side.products()]
     priced = price(ops, hw, framework=side.framework)
-    return _collect([(1.0, ops, priced)], _limit(ops, hw), +1, 1.0, int(side.m))
+    if quantity == "power":
+        time = sum(float(p.cost.time.item()) for p in priced)
+        return _measured_by(sum(float(p.energy.item()) for p in priced) / time, "power",
+                            tuple(float(f[0]) for f in power_interval(hw)), int(side.m))
+    return _collect([(1.0, ops, priced)], _limit(ops, hw), +1, 1.0, int(side.m), _where(side))
 
 
 def _limit(ops: Sequence[Gemm], hw: Hardware) -> float:
     """Arithmetic at the peaks of its formats, weights moved once, perfectly overlapped. [s]"""
     counts = [float(np.asarray(op.repeat)) for op in ops]
     works = [work(op) for op in ops]
-    compute = sum(n * float(w.flops) / float(hw.rate_table[get_format(op.a).compute][0])
+    compute = sum(n * float(w.flops) * _planes(op, hw) / float(hw.rate_table[get_format(op.a).compute][0])
                   for n, op, w in zip(counts, ops, works, strict=True))
     moved = sum(n * float(w.weight_bytes) for n, w in zip(counts, works, strict=True))
     return max(compute, moved / float(hw.dram_bandwidth[0]))
 
 
+def _where(side: Side) -> str:
+    return f"{side.hw} {side.framework} {side.set or ''}"
+
+
 def _sets(side: Side) -> tuple[tuple[str, str], ...]:
     return tuple((k, str(v)) for k, v in side.set.items())
+
+
+def _planes(op: Gemm, hw: Hardware) -> int:
+    """Binary products of one product in bit planes."""
+    both = get_format(op.a).planes * get_format(op.w).planes
+    return both if both and "int1" in hw.native[0] else 1
 
 
 # -- whole models -----------------------------------------------------------------------------------------------------
@@ -112,10 +138,9 @@ def _model(side: Side, quantity: Quantity) -> Outcome:
     size: dict[str, Callable[[], float]] = {
         "weights": lambda: result.memory["weights"].item(), "memory": lambda: result.memory["used"].item(),
         "max_batch": lambda: result.memory["max_concurrency"].item(),
-        "power": lambda: result.metrics["avg_power_w"].item(),
-        "memory_bound": lambda: _memory_bound(decode)}
+        "memory_bound": lambda: _memory_bound(decode), "prompt_memory_bound": lambda: _memory_bound(result.prefill)}
     if quantity in size:
-        return _counted(size[quantity](), quantity, result, query.batch)
+        return _measured_by(float(size[quantity]()), quantity, (1 - COUNTED, 1 + COUNTED), query.batch, str(query))
     parts: dict[str, list[tuple[float, Step]]] = {
         "tpot": [(1.0, decode)], "tokens_per_s": [(1.0, decode)], "ttft": [(1.0, result.prefill)],
         "linears": [(1.0, _only_linears(decode, result.hardware))], "e2el": [(1.0, result.prefill), (steps, decode)],
@@ -124,7 +149,8 @@ def _model(side: Side, quantity: Quantity) -> Outcome:
     limit = sum(n * float(s.sol.item()) for n, s in chosen)
     scale = {"tokens_per_s": batch, "throughput": batch * query.osl / (query.tp * query.pp)}.get(quantity, 1.0)
     groups = [(n, s.ops, s.priced) for n, s in chosen]
-    return _collect(groups, limit, -1 if quantity in ("tokens_per_s", "throughput") else +1, scale, query.batch)
+    return _collect(groups, limit, -1 if quantity in ("tokens_per_s", "throughput") else +1, scale, query.batch,
+                    _where(side))
 
 
 def _only_linears(step: Step, hw: Hardware) -> Step:
@@ -142,20 +168,19 @@ def _memory_bound(step: Step) -> float:
     return sum(n for n, yes in found if yes) / sum(n for n, _ in found)
 
 
-def _counted(value: float, quantity: str, result: Estimate, batch: int) -> Outcome:
-    lo, hi = (np.asarray(x).item() for x in result.intervals["avg_power_w"]) if quantity == "power" else (
-        value * (1 - COUNTED), value * (1 + COUNTED))
-    spread = float(np.log(hi / lo)) / (2 * Z80) if value else 0.0
-    return Outcome(value, np.nan, {quantity: spread}, 0.0, {}, 1.0, 1, 0.0, "counted", batch)
+def _measured_by(value: float, quantity: str, factors: tuple[float, ...], batch: int, kernel: str = "") -> Outcome:
+    """A figure that is no sum of times, with the factors of its interval."""
+    spread = float(np.log(factors[1] / factors[0])) / (2 * Z80)
+    return Outcome(value, np.nan, (Deviation(quantity, kernel, spread, True),), 0.0, {}, 1.0, 1, 0.0, quantity, batch)
 
 
 # -- summing up -------------------------------------------------------------------------------------------------------
 
 def _collect(groups: Sequence[tuple[float, Sequence[Op], Sequence[Priced]]], limit: float, power: int, scale: float,
-             batch: int) -> Outcome:
+             batch: int, where: str) -> Outcome:
     """Sum of all ops, each ``n`` times: errors of one class move together, so their absolute deviations add up."""
     order = ("fitted", "transferred", "assumed")
-    deviation: dict[str, float] = {}
+    found: list[tuple[str, str, float, bool]] = []
     terms: dict[tuple[str, str], float] = {}
     busy = shift = kernels = 0.0
     worst = "fitted"
@@ -165,7 +190,8 @@ def _collect(groups: Sequence[tuple[float, Sequence[Op], Sequence[Priced]]], lim
             t = count * float(p.cost.time.item())
             lo, hi = float(np.log(p.lo.item())), float(np.log(p.hi.item()))
             name = op_class(op)
-            deviation[name] = deviation.get(name, 0.0) + t * (hi - lo) / (2 * Z80)
+            found.append((name, f"{where} {replace(op, name='', repeat=1.0)}", t * (hi - lo) / (2 * Z80),
+                          p.source[0] == "fitted"))
             shift += t * float(np.expm1((hi + lo) / 2))
             for term, part in attribute(p.cost).items():
                 terms[name, term] = terms.get((name, term), 0.0) + count * float(part.item())
@@ -175,5 +201,5 @@ def _collect(groups: Sequence[tuple[float, Sequence[Op], Sequence[Priced]]], lim
     value = busy if power > 0 else scale / busy
     bound = limit if power > 0 else scale / limit
     middle = power * float(np.log(max(1 + shift / busy, 0.1)))
-    return Outcome(value, bound, {k: v / busy for k, v in deviation.items()}, middle, terms, busy, power, kernels,
-                   worst, batch)
+    spread = tuple(Deviation(c, k, s / busy, own) for c, k, s, own in found)
+    return Outcome(value, bound, spread, middle, terms, busy, power, kernels, worst, batch)

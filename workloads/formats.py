@@ -17,6 +17,7 @@ how a kernel goes about it, and add work rather than bits::
 
     int8+col0.5%      0.5 % of the columns (of k) of an activation multiplied apart in 16 bit (LLM.int8)
     int4+mix25%int8   25 % of the columns in int8, in the same kernel, at the rate of int8 (COMET, Atom)
+    int4+ops4         4 more vector operations an element to unpack (a detour of the layout through the scratchpad)
     nf4+apart         unpacked to 16 bits in memory by a kernel of its own, then a 16-bit product (bitsandbytes)
     int8+ready        activations that arrive in this format: no kernel quantises them before the product
     int8+around8a8c8  8 kernels around each product that move 8 B an element of A and 8 B an element of C (LLM.int8)
@@ -167,13 +168,15 @@ def _with_part(base: Format, part: str, name: str) -> Format:
                                        "base": f"{base.base}+{part}"})
     if (found := re.fullmatch(r"(out|col|mix)(\d+(?:\.\d+)?)%(\w*)", part)) and float(found[2]) <= 100:
         return base.model_copy(update=_share(base, found[1], float(found[2]) / 100, found[3], name))
+    if found := re.fullmatch(r"ops(\d+)", part):
+        return base.model_copy(update={"dequant_ops": base.dequant_ops + int(found[1]), "base": f"{base.base}+{part}"})
     if part == "apart":
         return base.model_copy(update={"apart": True})
     if part == "ready":
         return base.model_copy(update={"ready": True, "base": f"{base.base}+ready"})
     if found := re.fullmatch(r"around(\d+)a(\d+)c(\d+)", part):
         return base.model_copy(update={"kernels": float(found[1]), "moved_a": float(found[2]), "moved_c": float(found[3])})
-    raise _unknown(name, f"part {part!r} is none of N:M, outP%, colP%, mixP%FORMAT, apart, ready, aroundKaXcY in number "
+    raise _unknown(name, f"part {part!r} is none of N:M, outP%, colP%, mixP%FORMAT, opsN, apart, ready, aroundKaXcY in number "
                          f"format")
 
 

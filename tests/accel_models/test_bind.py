@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from accel_models.bind import PERTURBED, Hardware, bind, perturb
+from accel_models.bind import NO_LINK, PERTURBED, Hardware, bind, perturb
 from accel_models.device import FORMATS
 from accel_models.registry import list_devices, load_device, load_system
 
@@ -69,8 +69,8 @@ def test_what_a_rule_filled_in_is_listed() -> None:
 
 
 @pytest.mark.parametrize(("name", "domain", "network"), [
-    ("dgx_h100", 8, np.inf), ("dgx_h100_2n", 8, 50e9), ("8x h100_sxm", 8, np.inf), ("2x rtx_4090", 2, np.inf),
-    ("h100_sxm", 8, np.inf),
+    ("dgx_h100", 8, NO_LINK), ("dgx_h100_2n", 8, 50e9), ("8x h100_sxm", 8, NO_LINK), ("2x rtx_4090", 2, NO_LINK),
+    ("h100_sxm", 8, NO_LINK),
 ])
 def test_links_of_a_system(name: str, domain: float, network: float) -> None:
     system = load_system(name)

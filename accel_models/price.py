@@ -391,6 +391,9 @@ def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) 
     variants = tuple(tuple(_MOE_VARIANT[w.variant] for w in row) for row in ways)
     found = _sets("moe", moe, variants, hw.identity, framework)
     given = _product(ops, ways, col)
+    if any(w.rows != 1.0 for row in ways for w in row):     # planes of A: rows in a product, here passes and bytes
+        rows = col.table([[w.rows for w in row] for row in ways])
+        given["peak"], given["bytes_a"] = given["peak"] / rows, given["bytes_a"] * rows
     formula: Callable[..., Cost] = moe
     cost = formula(*(f[k] for k in _SHAPES[Moe][:6]), skew=f["skew"], dealt=f["dealt"], repeated=f["resident"],
                    gated=col.each([float(op.gated) for op in ops]), **given, **col.fitted(found))

@@ -163,7 +163,7 @@ def parse(text: str, file: str) -> Case:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file}: {error}") from None
     except ValidationError as error:
-        raise ValueError(one_line(error, file, Case)) from None
+        raise ValueError(one_line(error, file, Case).replace(": : ", ": ")) from None
     if f"{case.name}.toml" != file:
         raise ValueError(f"{file}: name: must be {file.removesuffix('.toml')!r}, found {case.name!r}")
     return case

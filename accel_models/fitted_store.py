@@ -159,6 +159,15 @@ def _parse(file: str, text: str) -> ParameterSet:
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
 
 
+def check_framework(name: str, ops: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` with the known families when no set of any of ``ops`` is of this framework or a version of it."""
+    if not name:
+        return
+    known = {_family(e.framework) for op in ops for sets in _index(op, True).values() for e in sets if e.framework}
+    if _family(name) not in known:
+        raise ValueError(f"framework: nothing was measured with {name!r}; known: {', '.join(sorted(known))}")
+
+
 def _family(framework: str) -> str:
     """Library without its version ("vllm-0.24.0" -> "vllm"); eager frameworks are one family."""
     name = framework.split("-")[0].split(" ")[0].lower()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from accel_models.device import Device
+from accel_models.fitted_store import check_framework
 from accel_models.registry import System, load_system
 from sim.estimate import Workload
 from workloads.config_json import read_config
@@ -94,6 +95,7 @@ class Setting:
 def resolve(query: Query) -> Setting:
     """Load, quantise, change and check. Raises ``ValueError`` with one line that says what is wrong."""
     parallel = Parallel(tp=query.tp, pp=query.pp, dp=query.dp, ep=query.ep, etp=query.etp)
+    check_framework(query.framework, ("gemm", "attention", "moe", "elementwise", "collective"))
     spec = _model(query)
     system = _system(query, parallel)
     workload = Workload(batch=query.batch, isl=query.isl, osl=query.osl, prefix=query.prefix,

@@ -16,6 +16,7 @@ from accel_models.registry import load_device
 from sim.output import format_option, note, print_json, print_rows
 from validate import fit_attention, fit_collective, fit_elementwise, fit_gemm, fit_moe
 from validate.calibrate_fit import KEPT, Own, fit_devices
+from validate.import_command import import_
 from validate.measure import measure
 from validate.measured import Table, data_dir, read
 from validate.study import Problem
@@ -76,6 +77,7 @@ def fit(data: str | None, device_file: Path | None, device: str, ops: str, outpu
 
 
 calibrate.add_command(measure)
+calibrate.add_command(import_)
 
 
 def fit_table(op: str, directory: Path, device_file: Path | None = None, device: str = "") -> tuple[list[Own], str]:

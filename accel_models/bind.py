@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.device import FORMATS, Device
-from accel_models.registry import System, list_devices, load_device
+from accel_models.registry import System, is_shipped, load_device
 
 Array = NDArray[np.float64]
 
@@ -185,7 +185,7 @@ def _launch_scale(device: Device) -> float:
     overheads are those of shipped devices, so a changed launch time scales them."""
     mine = device.overhead.launch
     for name in (device.base, device.name):
-        if mine and name in list_devices() and (theirs := load_device(name).overhead.launch):
+        if mine and is_shipped(name) and (theirs := load_device(name).overhead.launch):
             return mine.value / theirs.value
     return 1.0
 

@@ -78,6 +78,12 @@ def list_devices() -> list[str]:
     return sorted(p.stem for p in _DEVICES.glob("*.toml"))
 
 
+@cache
+def is_shipped(name: str) -> bool:
+    """Is this the name (no alias) of a device that came with the package?"""
+    return bool(name) and (_DEVICES / f"{name}.toml").is_file()
+
+
 def list_systems() -> list[str]:
     return sorted(p.stem for p in _SYSTEMS.glob("*.toml"))
 

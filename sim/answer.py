@@ -45,6 +45,7 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
     if elasticities:
         hardware, keys = perturb(hardware, STEP)
     result = estimate(setting.spec, hardware, setting.workload, setting.parallel, framework=setting.query.framework)
+    terms = {name: _terms(step) for name, step in _steps(result)}
     data = {
         "schema": SCHEMA,
         "config": _config(setting),
@@ -52,12 +53,12 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
         "memory_bytes": {k: _first(v) for k, v in result.memory.items()},
         "metrics": {k: _metric(result, k) for k in result.metrics},
         "limits": _limits(result),
-        "time_by_class_s": {name: _classes(step) for name, step in _steps(result)},
+        "time_by_class_s": {name: _classes(step, terms[name]) for name, step in _steps(result)},
         "elasticity": {name: _elasticity(step, keys) for name, step in _steps(result)} if keys else {},
         "sources": {name: _sources(step) for name, step in _steps(result)},
         "assumed": [k for k in hardware.assumed[0] if not k.startswith(UNUSED)],
         "notes": [*setting.notes, *_fallbacks(setting, result)],
-        "ops": [row for name, step in _steps(result) for row in _ops(name, step)],
+        "ops": [row for name, step in _steps(result) for row in _ops(name, step, terms[name])],
     }
     return Answer(setting, result, data)
 
@@ -86,9 +87,13 @@ def _limits(result: Estimate) -> dict[str, Any]:
     return out
 
 
-def _classes(step: Step) -> dict[str, dict[str, float]]:
-    """``by_class`` at the only design point: the terms of all ops in one array, so that one call serves them."""
-    cost = Cost(*(np.array([_first(a) for a in terms]) for terms in zip(*(p.cost for p in step.priced), strict=True)))
+def _terms(step: Step) -> Cost:
+    """Every term of every op at the only design point, as arrays (ops,): one extraction serves all tables."""
+    return Cost(*(np.array([a.item(0) for a in terms]) for terms in zip(*(p.cost for p in step.priced), strict=True)))
+
+
+def _classes(step: Step, cost: Cost) -> dict[str, dict[str, float]]:
+    """``by_class`` at the only design point."""
     count = np.array([_first(op.repeat) for op in step.ops])
     shares = {r: (t * count).tolist() for r, t in attribute(cost).items()}
     out: dict[str, dict[str, float]] = {}
@@ -118,16 +123,17 @@ def _sources(step: Step) -> dict[str, str]:
     return out
 
 
-def _ops(phase: str, step: Step) -> list[dict[str, Any]]:
+def _ops(phase: str, step: Step, cost: Cost) -> list[dict[str, Any]]:
+    columns = {f: getattr(cost, f).tolist() for f in ("time", "nbytes", *RESOURCES)}
     rows = []
-    for op, p, w in zip(step.ops, step.priced, step.works, strict=True):
-        terms = {r: _first(getattr(p.cost, r)) for r in RESOURCES}
-        time = _first(p.cost.time)
+    for i, (op, p, w) in enumerate(zip(step.ops, step.priced, step.works, strict=True)):
+        terms = {r: columns[r][i] for r in RESOURCES}
+        time = columns["time"][i]
         rows.append({
-            "name": op.name, "phase": phase, "class": op_class(op), "count": float(np.asarray(op.repeat)),
+            "name": op.name, "phase": phase, "class": op_class(op), "count": float(_first(op.repeat)),
             **{f: _first(getattr(op, f)) for f in ("m", "n", "k") if hasattr(op, f)},
-            "flops": _first(w.flops), "bytes_hbm": _first(p.cost.nbytes), "time_s": time,
-            "lo_s": time * _first(p.lo), "hi_s": time * _first(p.hi), "bound": max(terms, key=lambda r: terms[r]),
+            "flops": _first(w.flops), "bytes_hbm": columns["nbytes"][i], "time_s": time,
+            "lo_s": time * p.lo.item(0), "hi_s": time * p.hi.item(0), "bound": max(terms, key=terms.__getitem__),
             **{f"{r}_s": t for r, t in terms.items()}, "source": p.source[0],
         })
     return rows

@@ -234,7 +234,10 @@ class Device(Strict):
         return found.value
 
     def with_value(self, path: str, value: str | float, *, note: str = "set by the user") -> Device:
-        """A copy with one parameter replaced, marked as assumed. The name stays: results quote the change."""
+        """A copy with one parameter replaced, marked as assumed. The name stays: results quote the change.
+
+        More units or a faster clock raise the rates of that engine in proportion; a rate set by itself stays as set.
+        """
         key = self.key(path)
         old, dimension = self.quantities().get(key), self.settable()[key]
         parsed, said = parse_noted(value, dimension, where=f"{self.name}: {key}")
@@ -242,7 +245,18 @@ class Device(Strict):
         new = Quantity(value=parsed, text=str(value), dimension=dimension, kind="assumed", source="set by hand",
                        note="; ".join(t for t in (note, said, was) if t))
         changed: Device = _replace(self, key.split("."), new)
+        kind, _, rest = key.partition(".")
+        name, _, field = rest.partition(".")
+        if kind == "engine" and field in ("units", "clock") and old and old.value:
+            changed = changed._scaled(name, new.value / old.value, f"scaled with {field}, {was}")
         return changed
+
+    def _scaled(self, engine: str, factor: float, why: str) -> Device:
+        """A copy whose rates of one engine are multiplied."""
+        rates = {f: q.model_copy(update={"value": q.value * factor, "kind": "derived", "note": why})
+                 for f, q in self.engine[engine].rate.items()}
+        scaled: Device = _replace(self, ["engine", engine, "rate"], rates)  # type: ignore[arg-type]
+        return scaled
 
     def rates(self) -> dict[str, float]:
         """Dense peak per format [op/s]: the matrix engine, completed by what only the vector engine has."""

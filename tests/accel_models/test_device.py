@@ -155,3 +155,14 @@ def test_writing_and_reading_back_changes_nothing(name: str) -> None:
     assert again.parameters() == pytest.approx(device.parameters())
     assert again.assumed() == device.assumed()
     assert [m.level for m in again.memory.values()] == [m.level for m in device.memory.values()]
+
+
+def test_more_units_or_a_faster_clock_raise_the_rates_of_that_engine_alone() -> None:
+    h200 = load_device("h200_sxm")
+    double = h200.with_value("engine.matrix.units", 264)
+    assert double.rate("bf16") == pytest.approx(2 * h200.rate("bf16"))
+    assert double.engine["matrix"].rate["bf16"].kind == "derived"
+    assert double.get("engine.vector.rate.fp32") == h200.get("engine.vector.rate.fp32")
+    slow = h200.with_value("engine.vector.clock", "990 MHz")
+    assert slow.get("engine.vector.rate.fp32") == pytest.approx(h200.get("engine.vector.rate.fp32") / 2)
+    assert slow.rate("bf16") == h200.rate("bf16")

@@ -25,6 +25,7 @@ class Multiply(NamedTuple):
     ``rows`` rows are multiplied for each of A (its bit planes, one above the other), ``passes`` times each (the planes
     of W). ``mix`` is the share of k that runs at the rate of ``mixed``. ``step`` is the width of an element of the
     multiplied format over that of the variant's own: a step along k moves the same bytes, so more narrow elements.
+    ``borrowed``: no kernel like this was ever measured; the variant is that of the nearest one.
     """
 
     variant: str
@@ -38,6 +39,7 @@ class Multiply(NamedTuple):
     mix: float = 0.0
     mixed: str = "fp32"
     step: float = 1.0
+    borrowed: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -53,12 +55,12 @@ def multiply(a: str, w: str, native: frozenset[str]) -> Multiply:
     if fa.bits >= 16:
         if fw.bits >= 16:
             return Multiply("fp32" if fa.compute == "fp32" else "none", fa.compute, 0.0, wide, 0.0, 0.0)
-        return Multiply(_weight_only(fw), fa.compute, fw.dequant_ops, 2.0, 0.0, 0.0)
+        return Multiply(_weight_only(fw), fa.compute, fw.dequant_ops, 2.0, 0.0, 0.0, borrowed=fw.gather > 0)
     quantise = (0.0, 0.0) if fa.ready else (1.0, 2.0 + fa.nbytes)
     if fa.planes and fw.planes and "int1" in native:
         # Planes of A lie above each other as rows, so that few rows still fill the binary unit's tile.
         return Multiply("int8_smoothquant", "int1", 0.0, fa.nbytes / fa.planes, quantise[0], quantise[1] / fa.planes,
-                        rows=float(fa.planes), passes=float(fw.planes), step=1 / 8)
+                        rows=float(fa.planes), passes=float(fw.planes), step=1 / 8, borrowed=True)
     compute = fw.compute if _wider(fw, fa) and fw.compute in native else fa.compute
     if compute not in native or fa.planes:
         # No such rate: the activation stays 16 bit, the weight is unpacked.
@@ -67,7 +69,8 @@ def multiply(a: str, w: str, native: frozenset[str]) -> Multiply:
     unpack = (0.0 if fw.compute == compute else (1.0 - fa.mix) * fw.dequant_ops) + (
         fa.mix * fw.dequant_ops if fa.mix and mixed != fw.compute else 0.0)
     step = 0.5 + 0.5 * fa.mix if compute == "int4" else 1.0
-    return Multiply(_low_bit(fa, fw), compute, unpack, fa.nbytes, *quantise, mix=fa.mix, mixed=mixed, step=step)
+    return Multiply(_low_bit(fa, fw), compute, unpack, fa.nbytes, *quantise, mix=fa.mix, mixed=mixed, step=step,
+                    borrowed=compute in ("int4", "fp6") or unpack > 0)
 
 
 def _wider(w: Format, a: Format) -> bool:

@@ -214,10 +214,30 @@ def _sets(op: str, function: Callable[..., Any], variants: tuple[tuple[str, ...]
 UNMEASURED = 2.0
 
 
+#: Mark behind a variant that stands for a kernel which nobody measured.
+BORROWED = "~"
+
+
+def _borrowed(op: str, variant: str, device: tuple[str, str, str], framework: str) -> fitted_store.Found:
+    """The nearest kernel's parameters for one that was never measured: ``assumed``, and in every regime as unsure as the
+    nearest kernel is over all regimes on a device that was left out of its fit."""
+    found = _look_up(op, variant, device, framework)
+    if found.source == "assumed":
+        return found
+    pool = fitted_store.lookup(op, variant, "-", "-", "").params
+    lo = {r: min(s.get(r, s.get("all", 1.0)) for s in (found.params.lo, pool.lo, {"all": pool.lo.get("all", 1.0)}))
+          for r in (*REGIMES, "all")}
+    hi = {r: max(s.get(r, s.get("all", 1.0)) for s in (found.params.hi, pool.hi, {"all": pool.hi.get("all", 1.0)}))
+          for r in (*REGIMES, "all")}
+    return fitted_store.Found(params=found.params.model_copy(update={"lo": lo, "hi": hi}), source="assumed")
+
+
 def _look_up(op: str, variant: str, device: tuple[str, str, str], framework: str) -> fitted_store.Found:
     """A set for one device. All sets were fitted on GPUs: for another kind of device, and for a variant that nobody
     measured, the answer is ``assumed`` and its interval at least that of an unmeasured formula."""
     name, generation, kind = device
+    if variant.endswith(BORROWED):
+        return _borrowed(op, variant.removesuffix(BORROWED), device, framework)
     blank = fitted_store.ParameterSet(values={})
     try:
         found = _issued(fitted_store.lookup(op, variant, name, generation, framework), op, variant, framework)
@@ -340,6 +360,10 @@ def _product(ops: Sequence[Gemm] | Sequence[Moe], ways: list[tuple[Multiply, ...
             **col.common(*_MEMORY)}
 
 
+def _label(way: Multiply, variant: str) -> str:
+    return variant + BORROWED if way.borrowed else variant
+
+
 def _peak(ways: list[tuple[Multiply, ...]], col: _Columns) -> Array:
     """Rate of each product: that of its format over the passes, mixed harmonically where two formats share k."""
     peak = col.rates([[w.compute for w in row] for row in ways])
@@ -361,7 +385,7 @@ def _gathers(ops: Sequence[Gemm], hw: Hardware) -> list[list[float]]:
 def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["m"].ndim - 2)
     ways = _ways(ops, hw)
-    found = _sets("gemm", gemm, tuple(tuple(w.variant for w in row) for row in ways), hw.identity, framework)
+    found = _sets("gemm", gemm, tuple(tuple(_label(w, w.variant) for w in row) for row in ways), hw.identity, framework)
     static = col.each([float(op.static) for op in ops])
     given = _product(ops, ways, col)
     m = f["m"]
@@ -388,7 +412,7 @@ _MOE_VARIANT = {"none": "bf16", "fp32": "bf16", "fp8_dynamic": "fp8", "int8_smoo
 def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["tokens"].ndim - 2)
     ways = _ways(ops, hw)
-    variants = tuple(tuple(_MOE_VARIANT[w.variant] for w in row) for row in ways)
+    variants = tuple(tuple(_label(w, _MOE_VARIANT[w.variant]) for w in row) for row in ways)
     found = _sets("moe", moe, variants, hw.identity, framework)
     given = _product(ops, ways, col)
     if any(w.rows != 1.0 for row in ways for w in row):     # planes of A: rows in a product, here passes and bytes

@@ -4,7 +4,7 @@ Interval of a ratio. Errors are log-normal (``Outcome.spread``). On one side tho
 those of different classes are independent, as in ``sim.estimate``. Between the sides the error of the same kernel on
 the same work is the same and cancels; errors of other kernels of its class have the correlation measured on held-back
 shapes that were timed in two formats (``validate.case_correlation``): none where both sets were fitted on the device
-itself, some where they are transferred and miss the same traits of the device:
+itself (one that was misses nothing the other misses), some where both are transferred and miss the same traits of the device:
 var(ln ratio) = sum over classes of (sum a)^2 + (sum b)^2 - 2 sum_ij rho_ij a_i b_j.
 """
 
@@ -33,6 +33,8 @@ RHO_OWN, RHO_TRANSFERRED = 0.0, 0.3
 HALF = 0.5
 #: A plain figure is partly explained within this factor.
 NEAR = 1.5
+#: Remark on a claim that is held by the interval although the mechanism gives less than half of it.
+WIDTH = "by the interval's width alone"
 #: Share of the conditions of a case that an 80 % interval should hold.
 EXPECTED = 0.8
 
@@ -69,6 +71,11 @@ class Summary:
     def counts(self) -> Counter[Verdict]:
         return Counter(r.verdict for r in self.results if r.main)
 
+    @property
+    def by_width(self) -> int:
+        """Conditions that are explained by the width of the interval and not by the mechanism."""
+        return sum(r.main and WIDTH in r.reason for r in self.results)
+
 
 def spread_of_ratio(a: Sequence[Deviation], b: Sequence[Deviation]) -> float:
     """Log standard deviation of a ratio whose sides deviate so; of one side alone if the other is empty."""
@@ -83,7 +90,7 @@ def spread_of_ratio(a: Sequence[Deviation], b: Sequence[Deviation]) -> float:
 def _rho(x: Deviation, y: Deviation) -> float:
     if x.kernel == y.kernel:
         return 1.0
-    return RHO_OWN if x.own and y.own else RHO_TRANSFERRED
+    return RHO_OWN if x.own or y.own else RHO_TRANSFERRED
 
 
 def run(case: Case) -> Summary:
@@ -181,9 +188,11 @@ def _reason(pairs: Pairs, claimed: tuple[float, float], value: float, verdict: V
         return {"power": "operations and bytes over idle power", "memory_bound": "bytes against arithmetic, op by op",
                 "prompt_memory_bound": "bytes against arithmetic, op by op"}.get(mine.source, "counted bytes")
     where = f"{_largest(mine)}" + (f"; baseline {_largest(base)}" if base and base.terms else "")
-    if verdict == "explained":
-        return where
     goal = claimed[0] if value < claimed[0] else claimed[1]
+    if verdict == "explained":
+        inside = claimed[0] <= value <= claimed[1]
+        idle = ratio and not inside and math.log(value) / (math.log(goal) or math.inf) < HALF and abs(math.log(goal)) > 0.05
+        return where + (f"; {WIDTH}: the mechanism gives {value:.2f}" if idle else "")
     if verdict == "beyond the physical bound":
         if not ratio:
             return f"{where}; the weights alone need longer at the datasheet's rates: another device or setting"

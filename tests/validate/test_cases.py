@@ -17,7 +17,7 @@ from sim.estimate import Z80
 from validate.case import absent, load, names, parse
 from validate.case_correlation import study
 from validate.case_outcome import Deviation, evaluate
-from validate.case_verdict import RHO_TRANSFERRED, VERDICTS, Summary, judge, overall, run, spread_of_ratio
+from validate.case_verdict import RHO_TRANSFERRED, VERDICTS, WIDTH, Summary, judge, overall, run, spread_of_ratio
 from validate.cases_command import cases, page, select
 from validate.measured import data_dir
 
@@ -174,6 +174,14 @@ def test_the_correlations_are_those_measured() -> None:
 
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------
+
+def test_a_claim_held_by_the_width_alone_is_told_apart() -> None:
+    """A factor of 1.2 between two kernels of one format and like bytes: only the interval holds it."""
+    text = TINY.replace('w = "fp16"', 'w = "int4_g64"').replace("[2.0, [1.5, 2.5]]", "[1.2, 1.04]")
+    s = run(parse(text, "tiny.toml"))
+    assert [WIDTH in r.reason for r in s.results] == [True, False]
+    assert s.by_width == 1
+
 
 @pytest.mark.parametrize(("claimed", "value", "lo", "hi", "reach", "expected"), [
     ((2.0, 2.0), 1.9, 1.7, 2.1, 3.0, "explained"),

@@ -15,6 +15,7 @@ from accel_models.cost.terms import RESOURCES, Cost, attribute
 from sim.estimate import Estimate, Step, estimate, matrix_format, op_class
 from sim.query import Setting
 from workloads.formats import get_format
+from workloads.model_spec import ModelSpec
 
 SCHEMA = "perfboard/result/1"
 #: Figures of a device file that no estimate uses.
@@ -56,7 +57,7 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
         "time_by_class_s": {name: _classes(step, terms[name]) for name, step in _steps(result)},
         "elasticity": {name: _elasticity(step, keys) for name, step in _steps(result)} if keys else {},
         "sources": {name: _sources(step) for name, step in _steps(result)},
-        "assumed": [k for k in hardware.assumed[0] if not k.startswith(UNUSED)],
+        "assumed": _assumed(setting, result),
         "notes": [*setting.notes, *_fallbacks(setting, result)],
         "ops": [row for name, step in _steps(result) for row in _ops(name, step, terms[name])],
     }
@@ -139,6 +140,15 @@ def _ops(phase: str, step: Step, cost: Cost) -> list[dict[str, Any]]:
     return rows
 
 
+def _assumed(setting: Setting, result: Estimate) -> list[str]:
+    """Assumed figures of the device that this estimate rests on: no areas, no list price, no rate of other formats."""
+    fallback = setting.device.fallback
+    used = {fallback(get_format(f).compute).fmt for _, step in _steps(result) for op in step.ops if (f := matrix_format(op))}
+    used |= {"fp32"}                                  # of the vector engine, for whatever is no product
+    return [k for k in result.hardware.assumed[0]
+            if not k.startswith(UNUSED) and (".rate." not in k or k.split(".rate.")[1].split(" ")[0] in used)]
+
+
 def _fallbacks(setting: Setting, result: Estimate) -> list[str]:
     """Formats of the model that the device cannot multiply natively, and what happens instead."""
     used = {get_format(f).compute for _, step in _steps(result) for op in step.ops if (f := matrix_format(op))}
@@ -153,7 +163,20 @@ def _config(setting: Setting) -> dict[str, Any]:
             "framework": q.framework or "best known", "set": dict(q.sets)}
 
 
+def _weight_format(spec: ModelSpec) -> str:
+    """Format that most of the weights are stored in."""
+    held: dict[str, float] = {}
+    for layer, count in zip(spec.layers, spec.counts, strict=True):
+        for part in (layer.mixer, layer.ffn):
+            for x in part.linears if part else ():
+                held[x.weight] = held.get(x.weight, 0.0) + count * x.n_weights
+        if layer.ffn and (e := layer.ffn.experts):
+            held[e.weight] = held.get(e.weight, 0.0) + count * e.n_experts * e.n_weights
+    return max(held, key=held.__getitem__, default=spec.dtype)
+
+
 def _model(setting: Setting) -> dict[str, Any]:
     s = setting.spec
     return {"name": s.name, "family": s.family, "n_params": s.n_params, "n_active_params": s.n_active_params,
-            "n_layers": s.n_layers, "hidden_size": s.hidden_size, "dtype": s.dtype, "kv_format": s.kv_format}
+            "n_layers": s.n_layers, "hidden_size": s.hidden_size, "dtype": s.dtype, "weights": _weight_format(s),
+            "kv_format": s.kv_format}

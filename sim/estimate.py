@@ -193,7 +193,9 @@ def _compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array]
     safe = np.maximum(time, 1e-30)
     total = np.sqrt(sum((s**2 for s in spread.values()), np.zeros(()))) / safe
     middle = np.maximum(1 + shift / safe, 0.1)
-    return time * middle * np.exp(-Z80 * total), time * middle * np.exp(Z80 * total)
+    # Classes that err to one side shift the whole; the estimate itself stays inside its interval all the same.
+    lo, hi = time * middle * np.exp(-Z80 * total), time * middle * np.exp(Z80 * total)
+    return np.minimum(lo, time), np.maximum(hi, time)
 
 
 def _limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) -> tuple[Array, Array, Array, Array]:

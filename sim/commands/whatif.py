@@ -102,7 +102,7 @@ def _one(a: Answer, detail: str, fmt: str) -> None:
 def _headline(a: Answer) -> str:
     m, q, d = a.data["model"], a.setting.query, a.setting.device
     active = f" ({m['n_active_params'] / 1e9:.3g} B active)" if m["n_active_params"] != m["n_params"] else ""
-    fmt = q.quant or m["dtype"]
+    fmt = q.quant or m["weights"]
     rate = a.estimate.hardware.rate_table[_peak_format(a)][0]
     return (f"{m['name']} · {fmt} · {m['n_params'] / 1e9:.3g} B params{active}   on   {a.setting.system.name} · "
             f"{a.setting.parallel.label()} · {format_quantity(float(a.estimate.hardware.dram_bandwidth[0]), 'bytes/s')} · "

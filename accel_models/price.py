@@ -224,7 +224,10 @@ def _borrowed(op: str, variant: str, device: tuple[str, str, str], framework: st
     found = _look_up(op, variant, device, framework)
     if found.source == "assumed":
         return found
-    pool = fitted_store.lookup(op, variant, "-", "-", "").params
+    try:
+        pool = fitted_store.lookup(op, variant, "-", "-", "").params
+    except KeyError:
+        pool = fitted_store.ParameterSet(values={}, lo={"all": 1 / UNMEASURED}, hi={"all": UNMEASURED})
     lo = {r: min(s.get(r, s.get("all", 1.0)) for s in (found.params.lo, pool.lo, {"all": pool.lo.get("all", 1.0)}))
           for r in (*REGIMES, "all")}
     hi = {r: max(s.get(r, s.get("all", 1.0)) for s in (found.params.hi, pool.hi, {"all": pool.hi.get("all", 1.0)}))

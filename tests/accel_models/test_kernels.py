@@ -15,6 +15,7 @@ from accel_models.price import eager, price
 from accel_models.registry import load_device
 from workloads.formats import get_format
 from workloads.ops import Gemm, Moe
+from workloads.quantise import preset
 
 A100 = bind([load_device("a100_sxm4_80gb")])
 H100 = bind([load_device("h100_sxm")])
@@ -135,3 +136,41 @@ def test_an_eager_framework_waits_for_the_host(a: str, w: str) -> None:
     assert eager("torch-2.1.0-cu121")
     assert not eager("vllm-0.19.0")
     assert price([op(a, w)], A100, framework="eager")[0].source != ("fitted",)
+
+
+@pytest.mark.parametrize(("a", "w"), [("bit2", "bit2"), ("int4_g128", "int4_g128"), ("int8", "int4_g128"),
+                                      ("bf16", "vq16x8"), ("int4+mix25%int8", "int4")])
+def test_a_kernel_that_nobody_measured_says_so(a: str, w: str) -> None:
+    near = price([op("int8", "int8")], A100)[0]
+    mine = price([op(a, w)], A100)[0]
+    assert mine.source == ("assumed",)
+    assert mine.lo.item() <= near.lo.item()
+    assert mine.hi.item() >= near.hi.item()
+    layer = Moe(name="x", tokens=16.0, hidden=4096.0, inter=4096.0, topk=2.0, n_experts=8.0, n_local=8.0, a=a, w=w)
+    assert price([layer], A100)[0].source == ("assumed",)
+
+
+def test_parts_of_formats_say_bits_and_work() -> None:
+    mixed = get_format("int4_g128+mix25%int8")
+    assert (mixed.bits, mixed.mix, mixed.mix_format) == (4.125 + 0.25 * 4, 0.25, "int8")
+    columns = get_format("int8+col1%")
+    assert (columns.bits, columns.columns, columns.base) == (8.08, 0.01, "int8")
+    around = get_format("int8+ready+around8a6c4")
+    assert (around.kernels, around.moved_a, around.moved_c, around.base) == (8.0, 6.0, 4.0, "int8+ready")
+    assert get_format("bit6_g128").bits == 6.125
+    assert get_format("int4+ops3").dequant_ops == get_format("int4").dequant_ops + 3
+    assert get_format("nf4+apart").bits == get_format("nf4").bits
+
+
+@pytest.mark.parametrize("name", ["bit9", "int4+col1%int8", "int4+mix25%", "int4+mix25%what", "int8+around8", "int4+opsx",
+                                  "int4+mix5%int8+mix5%int8", "int8+col101%"])
+def test_a_wrong_part_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"number format|expected|takes no format"):
+        get_format(name)
+
+
+def test_a_scheme_may_name_both_operands() -> None:
+    pair = preset("bit2/bit8").default
+    assert (pair.weight, pair.act) == ("bit2", "bit8")
+    with pytest.raises(ValueError, match="number format"):
+        preset("bit2/what")

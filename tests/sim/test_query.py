@@ -127,6 +127,6 @@ def test_a_device_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_a_framework_nobody_measured_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="framework: nothing was measured with 'foo'; known: .*trtllm, vllm"):
+    with pytest.raises(ValueError, match=r"framework: nothing was measured with 'foo'; known: .*trtllm, vllm"):
         resolve(Query(model="llama-3.1-8b", hw="h200_sxm", framework="foo"))
     assert resolve(Query(model="llama-3.1-8b", hw="h200_sxm", framework="vllm-9.9")).query.framework == "vllm-9.9"

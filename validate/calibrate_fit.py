@@ -118,7 +118,8 @@ def _determined(problem: Problem, rows: Table, start: Mapping[str, float]) -> tu
     """Values after fitting what the rows determine, and a verdict on every parameter."""
     free = list(problem.parameters(str(rows["variant"][0]), False))
     names = {p.name: p for p in free}
-    fixed = {k: v for k, v in start.items() if k not in names} | _best_grid(problem, rows, start)
+    fixed = {k: v for k, v in start.items() if k not in names}
+    fixed |= _best_setting(problem, rows, free, fixed, start)
     kept: dict[str, float] = {}
     predict = problem.bind(rows)
     while True:
@@ -141,7 +142,7 @@ def _determined(problem: Problem, rows: Table, start: Mapping[str, float]) -> tu
 
 
 def _solve(predict: Predict, measured: Array, free: Sequence[Parameter], fixed: Mapping[str, float],
-           start: Mapping[str, float], prior: float) -> dict[str, float]:
+           start: Mapping[str, float], prior: float, starts: int = 4) -> dict[str, float]:
     """Least squares over the free parameters, drawn weakly to the start (``prior`` per factor of e)."""
     if not free:
         return dict(fixed)
@@ -153,7 +154,7 @@ def _solve(predict: Predict, measured: Array, free: Sequence[Parameter], fixed: 
         return np.concatenate([predict({**fixed, **values}).time, np.exp(drift)])
 
     found = fit(extended, np.concatenate([measured, np.ones(len(begun))]), begun,
-                weight=np.concatenate([np.ones(len(measured)), np.full(len(begun), 0.2 * prior)]), starts=4)
+                weight=np.concatenate([np.ones(len(measured)), np.full(len(begun), 0.2 * prior)]), starts=starts)
     return {**fixed, **found.values}
 
 
@@ -182,18 +183,21 @@ def standard_errors(predict: Predict, measured: Array, free: Sequence[Parameter]
     return {p.name: float(e) for p, e in zip(free, error, strict=True)}
 
 
-def _best_grid(problem: Problem, rows: Table, start: Mapping[str, float]) -> dict[str, float]:
-    """The discrete setting (rows of a matrix-vector kernel ...) that suits the rows best, the rest as at the start."""
-    predict = problem.bind(rows)
-    measured = np.log(rows["time_s"])
-
-    def off(setting: Mapping[str, float]) -> float:
-        log = np.log(predict({**start, **setting}).time) - measured
-        return float(np.mean(np.minimum(np.abs(log - np.median(log)), 0.5)))
-
+def _best_setting(problem: Problem, rows: Table, free: Sequence[Parameter], fixed: Mapping[str, float],
+                  start: Mapping[str, float]) -> dict[str, float]:
+    """The discrete setting (rows of a matrix-vector kernel ...) with which a fit of all parameters suits the rows best."""
     settings = [dict(s) for s in problem.grid(rows)]
     if "gemv_rows" in settings[0]:              # a library may have a matrix-vector kernel where others had none
-        settings += [{"gemv_rows": n} for n in (0.0, 1.0) if {"gemv_rows": n} not in settings]
+        settings += [s | {"gemv_rows": n} for s in settings for n in (0.0, 1.0)]
+    settings = [s for i, s in enumerate(settings) if s not in settings[:i]]
+    if len(settings) == 1:
+        return settings[0]
+    predict, measured = problem.bind(rows), np.log(rows["time_s"])
+
+    def off(setting: Mapping[str, float]) -> float:
+        values = _solve(predict, rows["time_s"], free, {**fixed, **setting}, start, problem.own_prior, starts=1)
+        return float(np.mean(np.minimum(np.abs(np.log(predict(values).time) - measured), 0.5)))
+
     return min(settings, key=off)
 
 

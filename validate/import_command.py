@@ -132,5 +132,5 @@ def _reject(output: Path, path: Path, batch: Batch, why: NDArray[Any], refused: 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "" if value != value else f"{value:.6g}"
+        return "" if value != value else f"{value:.0f}" if value.is_integer() else f"{value:.6g}"
     return str(value)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 Column = NDArray[Any]
 
 _TEXT = {"source", "device", "framework", "op", "model", "dtype", "dtype_a", "dtype_w", "dtype_acc", "dtype_q", "dtype_kv",
-         "quant", "cache", "phase", "kernel", "distribution", "link", "component", "parallelism", "condition", "measured"}
+         "quant", "cache", "phase", "kernel", "distribution", "link", "component", "parallelism", "condition", "measured",
+         "precision", "gemm_quant", "moe_quant", "run"}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ The CUDA sources run here on a host emulation (``cuda_on_host.cpp``) and go thro
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,25 +105,6 @@ def test_every_low_bit_product_of_the_plan_has_a_call(quant):
 
 
 # -- CUDA sources on the host ----------------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def cuda(tmp_path_factory):
-    """launch(kernel, grid, threads, *arguments): arrays are passed by address, numbers as they are."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    library = tmp_path_factory.mktemp("cuda") / "kernels.so"
-    subprocess.run(["g++", "-std=c++20", "-O1", "-shared", "-fPIC", "-w", "-I", str(KERNELS), str(HERE / "cuda_on_host.cpp"),
-                    "-o", str(library)], check=True)
-    lib = ctypes.CDLL(str(library))
-
-    def launch(kernel, grid, threads, *arguments):
-        held = [ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else np.ctypeslib.as_ctypes(np.asarray(a))
-                for a in arguments]
-        addresses = (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
-        grid = (*grid, 1, 1)[:3]
-        assert lib.launch(kernel.encode(), *grid, threads, addresses) == 0, f"no kernel {kernel}"
-    return launch
-
 
 def _half(*shape):
     return RNG.standard_normal(shape).astype(np.float16)

@@ -25,7 +25,9 @@ from accel_models.cost.terms import REGIMES, Array, Cost
 from accel_models.cost.terms import regime as regime_index
 from accel_models.fitted_store import FittedFile, ParameterSet
 from accel_models.registry import load_device
-from validate.fit import Fit, Parameter, fit, interval, mape
+from validate.fit import Fit, Parameter, fit, mape
+from validate.intervals import ENOUGH as ENOUGH
+from validate.intervals import Factors, calibration_half, covered, factors
 from validate.measured import Table, data_dir, held_out
 
 Values = Mapping[str, float]
@@ -35,8 +37,6 @@ Labels = NDArray[Any]
 #: Weight of one parameter's prior beside one row's residual: a factor e away from the prior costs as much as one row
 #: that is 15 % off, so some ten rows suffice to overrule it.
 PRIOR_WEIGHT = 0.15
-#: Fewest rows from which an interval is read; below that the next wider class of rows is taken.
-ENOUGH = 12
 DATE = "2026-11-21"
 #: Where fitted files lie in the source tree.
 OUT = Path(str(resources.files("accel_models.fitted")))
@@ -133,6 +133,9 @@ class Study:
         self.own_pred, self.far_pred = np.full(n, np.nan), np.full(n, np.nan)
         self.own_regime, self.far_regime = np.full(n, "", dtype=object), np.full(n, "", dtype=object)
         self.roofline = self.problem.roofline(self.table)
+        self.chips = np.array([chip(str(d)) for d in self.table["device"]], dtype=object)
+        #: Held-back rows that give the intervals of fitted sets; the other held-back rows test them.
+        self.calibration = calibration_half(self.table, self.problem.family)
 
     # -- fits -----------------------------------------------------------------------------------------------------
 
@@ -229,10 +232,8 @@ class Study:
              rows: NDArray[np.bool_], pred: Array, regimes: Labels) -> ParameterSet:
         t = self.table
         values = self.problem.fold(fitted.values, issue)
-        log = np.log(t["time_s"] / np.where(np.isfinite(pred), pred, np.nan))
-        apart = str(t["apart"][rows][0]) if rows.any() else ""
-        alike = (t["issue"] == issue) & (t["apart"] == apart)
-        lo, hi = self._intervals(rows, t["variant"] == variant, alike, log, regimes)
+        lo, hi = self._far_factors(variant, issue, rows) if pred is self.far_pred else self._own_factors(
+            variant, issue, rows)
         test = rows & np.isfinite(pred)
         return ParameterSet(
             variant=variant, device=device, generation=generation, framework=framework,
@@ -241,30 +242,54 @@ class Study:
             n_rows=fitted.n_rows, mape=_round(mape(pred[test], t["time_s"][test])) if test.any() else 0.0, lo=lo, hi=hi,
             range={c: (float(t[c][rows].min()), float(t[c][rows].max())) for c in self.problem.ranges if rows.any()})
 
-    def _intervals(self, rows: NDArray[np.bool_], variant: NDArray[np.bool_], alike: NDArray[np.bool_], log: Array,
-                   regimes: Labels) -> tuple[dict[str, float], dict[str, float]]:
-        """Factors per regime from the narrowest class of unseen rows that is large enough: the rows themselves, those
-        of the variant issued alike, all issued alike, and for the whole all there are."""
-        lo: dict[str, float] = {}
-        hi: dict[str, float] = {}
-        seen = np.isfinite(log)
-        for name in ["all", *sorted(set(regimes[seen & alike]))]:
-            kind = np.ones(len(log), dtype=bool) if name == "all" else regimes == name
-            classes = [c & kind & seen for c in (rows, variant & alike, alike)]
-            classes += [kind & seen] if name == "all" else []
-            chosen = next((c for c in classes if c.sum() >= ENOUGH), None)
-            if chosen is not None:
-                low, high = interval(log[chosen])
-                # A bias of left-out chips must not push the prediction out of its own interval.
-                lo[name], hi[name] = _round(min(low, 1.0)), _round(max(high, 1.0))
-        return lo, hi
+    # -- intervals ------------------------------------------------------------------------------------------------
+
+    def log_ratio(self, pred: Array) -> Array:
+        """ln(measured / predicted), NaN where there is no prediction."""
+        out: Array = np.log(self.table["time_s"] / np.where(np.isfinite(pred), pred, np.nan))
+        return out
+
+    def _classes(self, variant: str, issue: str, rows: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """From narrow to wide: the rows themselves, those of the variant issued alike, all issued alike, all."""
+        t = self.table
+        apart = str(t["apart"][rows][0]) if rows.any() else ""
+        alike = (t["issue"] == issue) & (t["apart"] == apart)
+        return [rows, (t["variant"] == variant) & alike, alike, np.ones(len(t), dtype=bool)]
+
+    def _own_factors(self, variant: str, issue: str, rows: NDArray[np.bool_]) -> Factors:
+        """Of a device's own set: from the calibration half of the held-back families."""
+        log = np.where(self.calibration, self.log_ratio(self.own_pred), np.nan)
+        return factors(log, self.own_regime, self._classes(variant, issue, rows))
+
+    def _far_factors(self, variant: str, issue: str, rows: NDArray[np.bool_], without: str = "") -> Factors:
+        """Of a pool, which serves chips never measured: from left-out chips, all but ``without``."""
+        log = np.where(self.chips != without, self.log_ratio(self.far_pred), np.nan)
+        return factors(log, self.far_regime, self._classes(variant, issue, rows), self.chips)
+
+    def coverage(self) -> dict[str, Array]:
+        """By split, for each row: 1 inside its interval, 0 outside, NaN if it tests none."""
+        t, n = self.table, len(self.table)
+        own, far = np.full(n, np.nan), np.full(n, np.nan)
+        for (device, framework, variant), mask in self.groups(np.isfinite(self.own_pred)):
+            rows = (t["variant"] == variant) & (t["device"] == device) & (t["framework"] == framework)
+            found = self._own_factors(variant, str(t["issue"][mask][0]), rows)
+            test = mask & ~self.calibration
+            own[test] = covered(self.log_ratio(self.own_pred)[test], self.own_regime[test], found)
+        keys = list(zip(t["variant"], t["issue"], t["apart"], self.chips, strict=True))
+        for key in sorted({k for k, ok in zip(keys, np.isfinite(self.far_pred), strict=True) if ok}):
+            variant, issue, apart, left_out = key
+            alike = (t["variant"] == variant) & (t["issue"] == issue) & (t["apart"] == apart)
+            test = alike & (self.chips == left_out) & np.isfinite(self.far_pred)
+            found = self._far_factors(variant, issue, alike, left_out)
+            far[test] = covered(self.log_ratio(self.far_pred)[test], self.far_regime[test], found)
+        return {"held-back shapes": own, "unseen device": far}
 
     def scores(self) -> list[dict[str, object]]:
         """Errors per device, framework, variant and regime on rows the fit has not seen."""
         out = []
         for split, pred, regimes in (("held-back shapes", self.own_pred, self.own_regime),
                                      ("unseen device", self.far_pred, self.far_regime)):
-            for (device, framework, variant), mask in self._groups(np.isfinite(pred)):
+            for (device, framework, variant), mask in self.groups(np.isfinite(pred)):
                 for name in ["all", *sorted(set(regimes[mask]))]:
                     part = mask if name == "all" else mask & (regimes == name)
                     out.append({"op": self.problem.op, "device": device, "framework": framework, "variant": variant,
@@ -272,7 +297,7 @@ class Study:
                                                                          self.roofline[part]))
         return out
 
-    def _groups(self, mask: NDArray[np.bool_]) -> Iterator[tuple[tuple[str, str, str], NDArray[np.bool_]]]:
+    def groups(self, mask: NDArray[np.bool_]) -> Iterator[tuple[tuple[str, str, str], NDArray[np.bool_]]]:
         t = self.table
         keys = [(str(d), str(f), str(v)) for d, f, v in zip(t["device"], t["framework"], t["variant"], strict=True)]
         for key in sorted({k for k, m in zip(keys, mask, strict=True) if m}):

@@ -26,6 +26,10 @@ class _Array:
         return _Array(self.host[key])
 
 
+    def __setitem__(self, key, value):
+        self.host[key] = value.host
+
+
 def empty(n, dtype):
     return _Array(np.empty(n, dtype))
 
@@ -34,8 +38,8 @@ def asarray(host):
     return _Array(host)
 
 
-def resize(array, shape):
-    return _Array(np.resize(array.host, shape))
+def get_default_memory_pool():
+    return SimpleNamespace(free_all_blocks=lambda: None)
 
 
 class RawModule:
@@ -128,7 +132,7 @@ class _Error(Exception):
 cuda = SimpleNamespace(
     Device=_Device, Stream=_Stream, Event=_Event, get_current_stream=_Stream, alloc_pinned_memory=_Pinned,
     get_elapsed_time=lambda a, b: (b.at - a.at) * 1e3, memory=SimpleNamespace(OutOfMemoryError=type("Full", (_Error,), {})),
-    driver=SimpleNamespace(CUDADriverError=_Error),
+    driver=SimpleNamespace(CUDADriverError=_Error), compiler=SimpleNamespace(CompileException=_Error),
     cublas=SimpleNamespace(CUBLASError=_Error, gemmEx=gemm_ex, gemmStridedBatchedEx=gemm_strided, getVersion=lambda h: 13),
     runtime=SimpleNamespace(
         CUDARuntimeError=_Error, getDeviceCount=lambda: 1, memcpyAsync=_copy, runtimeGetVersion=lambda: 12080,

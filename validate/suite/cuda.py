@@ -48,6 +48,11 @@ class CupyBackend:
         self.memory_bytes = 0.25 * float(self.device.mem_info[0])
         source = resources.files("validate.suite").joinpath("kernels.cu").read_text(encoding="utf-8")
         self.module = cp.RawModule(code=source, options=("-std=c++17",))
+        try:
+            self.module.get_function("empty")                      # compiles now, and finds cuBLAS or says so
+            cp.cuda.cublas.getVersion(self.device.cublas_handle)
+        except (ImportError, cp.cuda.compiler.CompileException) as error:
+            raise UnsupportedError(f"CuPy is not complete here: {' '.join(str(error).split())[:300]}") from None
         self.stream = cp.cuda.Stream(non_blocking=True)
         self.pools = {"in": _Pool(), "out": _Pool()}
 
@@ -276,10 +281,19 @@ class _Pool:
         self.array = cp.empty(0, cp.uint8)
 
     def reserve(self, nbytes: float) -> None:
-        if self.array.size < nbytes:
-            values = np.random.default_rng(0).standard_normal(2 ** 20).astype(np.float16).view(np.uint8)
-            self.array = cp.resize(cp.asarray(values), (int(nbytes),))
-            self.at = 0
+        size = int(nbytes)
+        if self.array.size >= size:
+            return
+        self.array, self.at = cp.empty(0, cp.uint8), 0
+        cp.get_default_memory_pool().free_all_blocks()             # the old one first: both may not fit
+        self.array = cp.empty(size, cp.uint8)
+        values = np.random.default_rng(0).standard_normal(2 ** 20).astype(np.float16).view(np.uint8)[:size]
+        filled = len(values)
+        self.array[:filled] = cp.asarray(values)
+        while filled < size:
+            more = min(filled, size - filled)
+            self.array[filled:filled + more] = self.array[:more]
+            filled += more
 
     def take(self, nbytes: float) -> Any:
         size = int(nbytes)

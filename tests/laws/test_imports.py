@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Each package imports from itself and from those before it.
 ORDER = ("rtl", "workloads", "accel_models", "sim", "validate")
 #: The one home of each outside library that has one, and the packages that may use the common ones.
-HOMES = {"scipy": "validate/fit.py", "simpy": "sim/kernel.py", "matplotlib": "sim/figures.py"}
+HOMES = {"scipy": "validate/fit.py", "simpy": "sim/kernel.py", "matplotlib": "sim/figures.py",
+         "pyarrow": "validate/import_formats.py"}
 OUTSIDE = {"rtl": {"numpy", "cocotb"}, "workloads": {"numpy", "pydantic"}, "accel_models": {"numpy", "pydantic"},
            "sim": {"numpy", "pydantic", "click", "rich"}, "validate": {"numpy", "pydantic", "click", "rich", "cupy"}}
 #: Imports inside functions: lazy loading of commands, and of an optional extra, never to dodge a circle.
-LAZY = {"sim/cli.py", "validate/measure.py"}
+LAZY = {"sim/cli.py", "validate/measure.py", "validate/import_formats.py"}
 
 MODULES = sorted(p.relative_to(ROOT).as_posix() for package in ORDER for p in (ROOT / package).rglob("*.py"))
 

@@ -160,7 +160,7 @@ def _step(ops: Sequence[Op], priced: Sequence[Priced], hw: Hardware, n_axes: int
     counts = [_count(op) for op in ops]
     times = [p.cost.time * n for n, p in zip(counts, priced, strict=True)]
     time = sum(times, np.zeros(()))
-    lo, hi = _compose(ops, priced, times, time)
+    lo, hi = compose(ops, priced, times, time)
     works = tuple(work(op) for op in ops)
     sol, bound, flops, nbytes = _limit(ops, works, hw, n_axes)
     joules = sum((p.energy * n for n, p in zip(counts, priced, strict=True)), np.zeros(()))
@@ -173,7 +173,7 @@ def _count(op: Op) -> Array:
     return found
 
 
-def _compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array], time: Array) -> tuple[Array, Array]:
+def compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array], time: Array) -> tuple[Array, Array]:
     """Interval of a sum: errors of one op class move together, those of different classes independently.
 
     Each op's interval becomes a median shift and a log standard deviation; class by class the absolute deviations

@@ -284,17 +284,21 @@ class Study:
             far[test] = covered(self.log_ratio(self.far_pred)[test], self.far_regime[test], found)
         return {"held-back shapes": own, "unseen device": far}
 
-    def scores(self) -> list[dict[str, object]]:
-        """Errors per device, framework, variant and regime on rows the fit has not seen."""
+    def scores(self, three: Mapping[str, Array] | None = None) -> list[dict[str, object]]:
+        """Errors and coverage per device, framework, variant and regime on rows the fit has not seen; ``three`` are the
+        predictions of the baseline by split."""
         out = []
+        tested = self.coverage()
         for split, pred, regimes in (("held-back shapes", self.own_pred, self.own_regime),
                                      ("unseen device", self.far_pred, self.far_regime)):
             for (device, framework, variant), mask in self.groups(np.isfinite(pred)):
                 for name in ["all", *sorted(set(regimes[mask]))]:
                     part = mask if name == "all" else mask & (regimes == name)
                     out.append({"op": self.problem.op, "device": device, "framework": framework, "variant": variant,
-                                "regime": name, "split": split} | errors(pred[part], self.table["time_s"][part],
-                                                                         self.roofline[part]))
+                                "regime": name, "split": split}
+                               | errors(pred[part], self.table["time_s"][part], self.roofline[part])
+                               | _more(self.table["time_s"][part], tested[split][part],
+                                       three[split][part] if three else None))
         return out
 
     def groups(self, mask: NDArray[np.bool_]) -> Iterator[tuple[tuple[str, str, str], NDArray[np.bool_]]]:
@@ -309,6 +313,13 @@ def errors(pred: Array, measured: Array, roofline: Array) -> dict[str, object]:
     off = pred / measured - 1.0
     return {"n": len(off), "mape": _round(float(np.mean(np.abs(off)))), "median": _round(float(np.median(np.abs(off)))),
             "bias": _round(float(np.median(off))), "roofline_mape": _round(mape(roofline, measured))}
+
+
+def _more(measured: Array, tested: Array, three: Array | None) -> dict[str, object]:
+    """Error of the three-constant fit, rows that test the interval, and the share of them inside."""
+    n = int(np.isfinite(tested).sum())
+    base = None if three is None or not np.isfinite(three).any() else _round(float(np.nanmean(np.abs(three / measured - 1))))
+    return {"three_mape": base, "n_cover": n, "coverage": _round(float(np.nanmean(tested))) if n else None}
 
 
 def regime(cost: Cost) -> Labels:

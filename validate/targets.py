@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validate.measured import Table
+from validate.scores import SEEN, UNSEEN
 from validate.study import Study, chip
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-COLUMNS = ("what", "split", "n", "mape", "median", "bias", "three_mape", "target", "worst")
-SEEN, UNSEEN = "held-back shapes", "unseen device"
 WEIGHT_ONLY = ("int8_weight_only", "int4_weight_only", "int8_smoothquant")
 
 
@@ -60,9 +59,6 @@ TARGETS = (
     Target("elementwise, norm, softmax", "elementwise", _any, 0.22, 0.14),
     Target("collectives", "collective", _any, None, 0.12),
 )
-#: Whole steps: (class, error wanted of a device left out, of a fitted device).
-WHOLE = (("whole step or model", 0.12, 0.08), ("TPOT", 0.20, 0.15), ("TTFT", 0.20, 0.15))
-
 
 def reached(study: Study, three: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Figures of the targets of one op."""

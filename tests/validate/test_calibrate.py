@@ -183,13 +183,20 @@ def _cli(*args, **env):
                           env=os.environ | {"OMP_NUM_THREADS": "1"} | env, check=False)
 
 
-def test_measure_fit_and_use_on_this_cpu(tmp_path):
-    data, out = tmp_path / "data", tmp_path / "fitted"
-    done = _cli("calibrate", "measure", "--backend", "numpy", "--seconds", 6, "--only", "gemm,copy,elementwise", "--out", data)
+def _measured_and_fitted(data, out, seconds):
+    done = _cli("calibrate", "measure", "--backend", "numpy", "--seconds", seconds, "--only", "gemm,copy,elementwise",
+                "--out", data)
     assert done.returncode == 0, done.stderr
     fit = _cli("calibrate", "fit", "--data", data, "--device-file", data / "device.toml", "-o", out, "--format", "json")
     assert fit.returncode == 0, fit.stderr
-    gemm = next(f for f in json.loads(fit.stdout)["fits"] if f["op"] == "gemm")
+    return next(f for f in json.loads(fit.stdout)["fits"] if f["op"] == "gemm")
+
+
+def test_measure_fit_and_use_on_this_cpu(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "fitted"
+    gemm = _measured_and_fitted(data, out, 6)
+    if gemm["outcome"] != "written" or gemm["after_percent"] >= 0.7 * gemm["before_percent"]:
+        gemm = _measured_and_fitted(data, out, 20)        # a busy machine: measure on, as its user would
     assert gemm["outcome"] == "written"
     assert gemm["after_percent"] < 0.7 * gemm["before_percent"]
     assert gemm["rows"] >= 20

@@ -210,6 +210,29 @@ def _sets(op: str, function: Callable[..., Any], variants: tuple[tuple[str, ...]
                  tuple(f.source for f in each))
 
 
+#: Outside the sizes that a set was fitted on its interval widens: per factor e of distance, by this share of its
+#: logarithmic width (assumed: no row lies outside its own set's range, so none can say; half as much again at 7 times).
+OUTSIDE = 0.25
+
+
+@lru_cache(maxsize=4096)
+def _ranges(op: str, names: tuple[str, ...], variants: tuple[tuple[str, ...], ...],
+            devices: tuple[tuple[str, str, str], ...], framework: str) -> tuple[tuple[Array, Array], ...]:
+    """Least and largest size of the fitted rows by column: arrays (ops, devices), or (devices,) where variants agree."""
+    rows = variants[:1] if len(set(variants)) == 1 else variants
+    sets = [[_look_up(op, v, d, framework).params.range for v, d in zip(row, devices, strict=True)] for row in rows]
+    sides = [np.array([[[s.get(n, (0.0, np.inf))[i] for s in row] for row in sets] for n in names]) for i in (0, 1)]
+    return tuple((lo[0], hi[0]) if len(rows) == 1 else (lo, hi) for lo, hi in zip(*sides, strict=True))
+
+
+def _beyond(op: str, variants: tuple[tuple[str, ...], ...], col: _Columns, framework: str, **sizes: Array) -> Array:
+    """Exponent on the interval of each op: 1 inside the fitted range, more with the log distance outside it."""
+    ratio = np.ones(())
+    for (lo, hi), x in zip(_ranges(op, tuple(sizes), variants, col.hw.identity, framework), sizes.values(), strict=True):
+        ratio = np.maximum(ratio, np.maximum(col(lo) / np.maximum(x, col(np.minimum(lo, 1.0))), x / col(hi)))
+    return 1.0 + OUTSIDE * np.log(ratio)
+
+
 #: 80 % interval of a formula that nothing was measured for: within a factor of two, a judgement and no fit.
 UNMEASURED = 2.0
 
@@ -320,7 +343,8 @@ class _Columns:
         return self.table([known[tuple(row)] for row in formats])
 
 
-def _priced(cost: Cost, found: _Sets, rates: Array, col: _Columns, energy_set: str = "bf16") -> _Stack:
+def _priced(cost: Cost, found: _Sets, rates: Array, col: _Columns, energy_set: str = "bf16", *,
+            beyond: Array | float = 1.0) -> _Stack:
     """Attach intervals by regime, and energy. ``cost`` is (ops, devices, *axes), ``rates`` of the formats used."""
     which = np.broadcast_to(regime(cost), np.shape(cost.time))
     hw = col.hw
@@ -331,7 +355,10 @@ def _priced(cost: Cost, found: _Sets, rates: Array, col: _Columns, energy_set: s
     per = transfer(col.fitted(cells), peak=rates, **col.common("dram_bandwidth", "tdp"))
     joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=per.j_per_op, j_per_byte=per.j_per_byte,
                     idle_power=np.maximum(per.idle_power, col(hw.idle)), tdp=col(hw.tdp))
-    return _Stack(cost, found.lo[which, op, device], found.hi[which, op, device], joules.total, found.sources)
+    lo, hi = found.lo[which, op, device], found.hi[which, op, device]
+    if np.any(np.asarray(beyond) > 1.0):
+        lo, hi = lo**beyond, hi**beyond
+    return _Stack(cost, lo, hi, joules.total, found.sources)
 
 
 def power_interval(hw: Hardware) -> tuple[Array, Array]:
@@ -388,7 +415,9 @@ def _gathers(ops: Sequence[Gemm], hw: Hardware) -> list[list[float]]:
 def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["m"].ndim - 2)
     ways = _ways(ops, hw)
-    found = _sets("gemm", gemm, tuple(tuple(_label(w, w.variant) for w in row) for row in ways), hw.identity, framework)
+    variants = tuple(tuple(_label(w, w.variant) for w in row) for row in ways)
+    found = _sets("gemm", gemm, variants, hw.identity, framework)
+    beyond = _beyond("gemm", variants, col, framework, **{k: f[k] for k in ("m", "n", "k", "batch")})
     static = col.each([float(op.static) for op in ops])
     given = _product(ops, ways, col)
     m = f["m"]
@@ -404,7 +433,7 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
                 resident=static * f["resident"] + (1.0 - static),
                 quant_kernels=col.table([[w.quant_kernels for w in row] for row in ways]),
                 quant_bytes=col.table([[w.quant_bytes for w in row] for row in ways]), **given, **known)
-    return _priced(cost, found, given["peak"], col)
+    return _priced(cost, found, given["peak"], col, beyond=beyond)
 
 
 #: Fitted variant of the experts' grouped products for each variant of a plain product; int8 borrows fp8's kernel.
@@ -424,7 +453,9 @@ def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) 
     formula: Callable[..., Cost] = moe
     cost = formula(*(f[k] for k in _SHAPES[Moe][:6]), skew=f["skew"], dealt=f["dealt"], repeated=f["resident"],
                    gated=col.each([float(op.gated) for op in ops]), **given, **col.fitted(found))
-    return _priced(cost, found, given["peak"], col)
+    beyond = _beyond("moe", variants, col, framework, n_tokens=f["tokens"], hidden=f["hidden"], topk=f["topk"],
+                     n_experts=f["n_experts"])
+    return _priced(cost, found, given["peak"], col, beyond=beyond)
 
 
 def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
@@ -440,7 +471,9 @@ def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, fram
                    bytes_kv=col.each([get_format(op.kv).nbytes for op in ops]),
                    causal=col.each([float(op.causal) for op in ops]),
                    peak=peak, vector_peak=col(hw.vector_rate), **col.common(*_MEMORY), **col.fitted(found))
-    return _priced(cost, found, peak, col, "attention_bf16")
+    beyond = _beyond("attention", kernels, col, framework,
+                     **{k: f[k] for k in ("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim")})
+    return _priced(cost, found, peak, col, "attention_bf16", beyond=beyond)
 
 
 def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
@@ -460,7 +493,8 @@ def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, 
     found = _sets("elementwise", elementwise, variants, hw.identity, framework)
     formula: Callable[..., Cost] = elementwise
     cost = formula(*(f[k] for k in _SHAPES[Elementwise]), **col.common(*_MEMORY), **col.fitted(found))
-    return _priced(cost, found, col(hw.rate_table["fp32"]), col)
+    beyond = _beyond("elementwise", variants, col, framework, bytes_rw=f["bytes_read"] + f["bytes_written"])
+    return _priced(cost, found, col(hw.rate_table["fp32"]), col, beyond=beyond)
 
 
 def _collective(ops: Sequence[Collective], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
@@ -470,7 +504,8 @@ def _collective(ops: Sequence[Collective], f: dict[str, Array], hw: Hardware, fr
     cost = collective(f["nbytes"], f["n_devices"], kind=ops[0].kind, bandwidth=col(hw.link_bandwidth),
                       devices_per_node=col(hw.domain), internode_bandwidth=col(hw.network_bandwidth),
                       **col.fitted(found))
-    return _priced(cost, found, col(hw.rate_table["fp32"]), col)
+    beyond = _beyond("collective", (variants,) * len(ops), col, framework, bytes=f["nbytes"], n_devices=f["n_devices"])
+    return _priced(cost, found, col(hw.rate_table["fp32"]), col, beyond=beyond)
 
 
 _PRICERS: dict[type[Op], Callable[[Any, dict[str, Array], Hardware, str], _Stack]] = {

@@ -366,3 +366,15 @@ def _svg(fig: Figure, tips: dict[str, str], inline: bool, name: str) -> str:
     for size in ("width", "height"):                     # the page sets them
         text = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)
+
+
+def panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Empty panels side by side (sizes of the whole in inches), for plots of other packages."""
+    fig = Figure(figsize=(width, height), layout="tight")
+    return fig, [fig.add_subplot(1, n, i + 1) for i in range(n)]
+
+
+def png(fig: Figure, dpi: int = 110) -> bytes:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "perfboard"})
+    return buffer.getvalue()

@@ -13,12 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from accel_models import fitted_store, price
-from validate import (end_to_end, fit_attention, fit_collective, fit_elementwise, fit_energy, fit_gemm, fit_moe, gate,
-                      models_left_out)
+from validate import (
+    end_to_end,
+    fit_attention,
+    fit_collective,
+    fit_elementwise,
+    fit_energy,
+    fit_gemm,
+    fit_moe,
+    gate,
+    models_left_out,
+)
 from validate.baselines import three_constants
 from validate.measured import data_dir
-from validate.scores import (COLUMNS, ORDER, SCORES, TARGET_COLUMNS, TARGETS, page, put_into, save, stored,
-                             stored_targets, summary)
+from validate.scores import (
+    COLUMNS,
+    ORDER,
+    SCORES,
+    TARGET_COLUMNS,
+    TARGETS,
+    page,
+    put_into,
+    save,
+    stored,
+    stored_targets,
+    summary,
+)
 from validate.study import OUT, Study, write
 from validate.targets import TARGETS as WANTED
 from validate.targets import reached

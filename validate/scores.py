@@ -67,7 +67,7 @@ def summary(scores: Sequence[Score]) -> str:
     """The short table of the README: one line an op class."""
     seen = {(r["op"], r["variant"]): r for r in table(scores, ("op", "variant"), SEEN)}
     far = {(r["op"], r["variant"]): r for r in table(scores, ("op", "variant"), UNSEEN)}
-    lines = ["| operation | rows held back | error, fitted device | error, device never seen | three constants | roofline alone |",
+    lines = ["| operation | rows held back | error, fitted device | error, device never seen | three constants | roofline |",
              "|---|---:|---:|---:|---:|---:|"]
     for key in sorted(seen, key=lambda k: (ORDER.index(k[0]), -seen[k]["n"])):
         if key[0] == "elementwise" and seen[key]["n"] < 100:
@@ -116,8 +116,8 @@ def page(scores: Sequence[Score], targets: Sequence[Score], whole: Sequence[Scor
 
 def coverage_table(scores: Sequence[Score]) -> str:
     """Coverage by regime over all ops, by op and regime, and by op and variant; fitted and transferred sets."""
-    lines = ["Nominal 80 %. Fitted sets: factors from one half of the held-back shape families, tested on the other. Transferred",
-             "sets: factors from left-out chips, tested on a further left-out chip.", "",
+    lines = ["Nominal 80 %. Fitted sets: factors from one half of the held-back shape families, tested on the other.",
+             "Transferred sets: factors from left-out chips, tested on a further left-out chip.", "",
              "| operation | variant | regime | rows | fitted | rows | transferred |", "|---|---|---|---:|---:|---:|---:|"]
     timed = [s for s in scores if s["op"] != "energy"]
     regimes = ["all", *sorted({str(s["regime"]) for s in timed} - {"all"})]
@@ -163,9 +163,9 @@ WHOLE = (("whole forward", 0.12, 0.08), ("TPOT", 0.20, 0.15), ("TTFT", 0.20, 0.1
 
 def whole_table(whole: Sequence[Score]) -> str:
     """Forwards, layer components and serving points: error, bias, and coverage of the composed interval."""
-    lines = ["Serving points: of each series the lowest concurrency, at most 8 in flight. TTFT as measured holds the server's own",
-             "time (network, tokeniser, scheduling), which is not modelled; nothing here was tuned. The interval of a step adds the",
-             "errors of ops of one class and takes classes as independent; its coverage tests that.", "",
+    lines = ["Serving points: of each series the lowest concurrency, at most 8 in flight. TTFT as measured holds the",
+             "server's own time (network, tokeniser, scheduling), which is not modelled; nothing here was tuned. The interval",
+             "of a step adds the errors of ops of one class and takes classes as independent; its coverage tests that.", "",
              "| what | class | rows | error | median | bias | coverage |", "|---|---|---:|---:|---:|---:|---:|"]
     for w in whole:
         if not w["note"]:

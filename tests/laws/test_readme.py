@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from sim.cli import cli
-from validate.scores import BEGIN, END, page, stored, summary
+from validate import end_to_end
+from validate.scores import BEGIN, END, page, stored, stored_targets, summary
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -65,7 +66,7 @@ def test_transcript_is_what_the_command_prints() -> None:
 def test_accuracy_tables_are_generated_from_the_scores() -> None:
     scores = stored()
     assert between(README.read_text(encoding="utf-8"), BEGIN, END) == summary(scores)
-    assert (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8") == page(scores)
+    assert (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8") == page(scores, stored_targets(), end_to_end.stored())
 
 
 def test_python_examples_run() -> None:

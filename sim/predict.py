@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind
 from accel_models.cost.collective import NODE_NETWORK, link_class
-from accel_models.cost.elementwise import BORROWS
+from accel_models.cost.elementwise import BORROWS, READ_SHARE
 from accel_models.cost.terms import REGIMES, regime
 from accel_models.price import price
 from accel_models.registry import load_device
@@ -45,7 +45,7 @@ NUMBERS = ("m", "n", "k", "batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "
 QUANT = {"": ("", ""), "none": ("", ""), "fp8_dynamic": ("fp8_e4m3", "fp8_e4m3"),
          "fp8_block128": ("fp8_g128", "fp8_block128"),
          "nvfp4_g16": ("nvfp4", "nvfp4"), "int8_weight_only": ("", "int8"), "int4_weight_only": ("", "int4_g128"),
-         "int8_smoothquant": ("int8", "int8"), "int8_w8a8_dynamic": ("int8", "int8")}
+         "int8_smoothquant": ("int8+ready", "int8"), "int8_w8a8_dynamic": ("int8", "int8")}
 #: ``cache`` -> share of the operand that is in L2 when the op starts. Blank or unknown means what the usual benchmark
 #: loop does: it rotates the weights of a GEMM, and repeats attention and experts on the same operands.
 RESIDENT = {"cold": 0.0, "mixed": 0.5, "warm": 1.0}
@@ -233,9 +233,9 @@ def _moe(labels: Row, c: Columns) -> Moe:
 
 
 def _elementwise(labels: Row, c: Columns) -> Elementwise:
-    nbytes = c["bytes_rw"]
-    return Elementwise(name=labels["op"], kind=labels["op"], rows=c["rows"], cols=c["cols"], bytes_read=nbytes / 2,
-                       bytes_written=nbytes / 2)
+    nbytes, share = c["bytes_rw"], READ_SHARE.get(BORROWS[labels["op"]], 0.5)
+    return Elementwise(name=labels["op"], kind=labels["op"], rows=c["rows"], cols=c["cols"], bytes_read=nbytes * share,
+                       bytes_written=nbytes * (1 - share))
 
 
 def _collective(labels: Row, c: Columns) -> Collective:

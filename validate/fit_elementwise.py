@@ -12,21 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from accel_models.cost.elementwise import elementwise
+from accel_models.cost.elementwise import BORROWS, READ_SHARE, elementwise
 from accel_models.cost.terms import Array, Cost
 from validate.fit import Parameter
 from validate.measured import Table, read
 from validate.study import OUT, Predict, Problem, Study, Values, hardware, known_rows, main
-
-#: Operation in the table -> fitted kind, where the names differ: the same traffic pattern and nearly no arithmetic.
-_KINDS = {
-    "mul": "add", "div": "add", "pow": "add",
-    "add_scalar": "relu", "mul_scalar": "relu", "div_scalar": "relu", "pow_scalar": "relu",
-    "tanh": "gelu", "rmsnorm_per_head": "rmsnorm",
-    "fp8_static_quantize": "quantise", "fp8_amax_scale_and_quantize": "quantise_dynamic",
-}
-#: Share of the least traffic that is read; 1/2 where not listed (one operand, one result of the same size).
-_READ_SHARE = {"add": 2 / 3, "silu_mul": 2 / 3, "quantise": 2 / 3, "quantise_dynamic": 2 / 3}
 
 #: Kinds that pass over a row more than once: only they have ``passes`` (else it is told from ``unit_rate`` by nothing).
 _REDUCING = ("rmsnorm", "add_rmsnorm", "layernorm", "softmax", "quantise_dynamic")
@@ -46,7 +36,7 @@ _POOLED = {"efficiency": Parameter("efficiency", 0.88, 0.8, 1.0)}
 
 def table(directory: Path) -> Table:
     t = known_rows(read("elementwise", directory))
-    t.columns["variant"] = np.array([_KINDS.get(str(o), str(o)) for o in t["op"]], dtype=object)
+    t.columns["variant"] = np.array([BORROWS.get(str(o), str(o)) for o in t["op"]], dtype=object)
     t.columns["issue"] = np.array(["eager" if str(f).startswith("torch") else "kernel" for f in t["framework"]],
                                   dtype=object)
     # Kernels of 2023 that load element by element reach a third of the rate of today's; both are in the table.
@@ -62,7 +52,7 @@ def parameters(variant: str, pool: bool) -> tuple[Parameter, ...]:
 
 def bind(t: Table) -> Predict:
     hw: dict[str, Any] = hardware(t, "dram_bandwidth", "l2_bandwidth", "l2_capacity", "n_units")
-    share = np.array([_READ_SHARE.get(str(v), 0.5) for v in t["variant"]])
+    share = np.array([READ_SHARE.get(str(v), 0.5) for v in t["variant"]])
     work: dict[str, Any] = {"rows": t["rows"], "cols": t["cols"], "bytes_read": t["bytes_rw"] * share,
                             "bytes_written": t["bytes_rw"] * (1.0 - share)}
     eager = (t["issue"] == "eager").astype(float)

@@ -26,7 +26,14 @@ BORROWS = {
     "kv_append": "embedding",         # rows copied to indexed places
     "conv1d": "rope",                 # short stencil along a row: several reads of near elements, one write
     "gate_mul": "silu_mul",           # activation of one operand times the other
+    # Names of measured tables: the same traffic pattern and nearly no arithmetic.
+    "mul": "add", "div": "add", "pow": "add",
+    "add_scalar": "relu", "mul_scalar": "relu", "div_scalar": "relu", "pow_scalar": "relu",
+    "tanh": "gelu", "rmsnorm_per_head": "rmsnorm", "quantise_dynamic": "quantise_dynamic",
+    "fp8_static_quantize": "quantise", "fp8_amax_scale_and_quantize": "quantise_dynamic",
 }
+#: Share of the least traffic that is read, by fitted kind; 1/2 where not listed (one operand, one result of its size).
+READ_SHARE = {"add": 2 / 3, "silu_mul": 2 / 3, "quantise": 2 / 3, "quantise_dynamic": 2 / 3}
 
 
 def elementwise(rows: ArrayLike, cols: ArrayLike, bytes_read: ArrayLike, bytes_written: ArrayLike, *,

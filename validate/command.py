@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sim.output import format_option, print_rows
-from validate.scores import COLUMNS, SEEN, UNSEEN, stored, table
+from validate.scores import COLUMNS, SEEN, SUMMARY, UNSEEN, stored, summary_rows, table
 
 _BY = {"class": (), "device": ("device",), "framework": ("device", "framework"), "regime": ("regime",)}
 
@@ -32,6 +32,9 @@ def validate(op: str, by: str, directory: Path | None, plots: Path | None, fmt: 
         raise ValueError(f"--op: unknown op class {op!r}; known: {', '.join(sorted({s['op'] for s in stored()}))}")
     if by == "all":
         print_rows(COLUMNS, [[s[c] for c in COLUMNS] for s in scores], fmt, right=COLUMNS[6:])
+        return
+    if by == "class" and fmt == "table":
+        print_rows(SUMMARY, summary_rows(scores), fmt, right=SUMMARY[1:])
         return
     keys = ("op", "variant", *(k for k in _BY[by] if k != "regime"))
     rows = []

@@ -63,20 +63,29 @@ def title(op: str, variant: str) -> str:
     return TITLES.get((op, variant)) or f"{op}, {variant}".replace("_", " ")
 
 
+#: Columns of ``summary_rows``.
+SUMMARY = ("operation", "rows held back", "error, fitted device", "error, device never seen", "three constants", "roofline")
+
+
 def summary(scores: Sequence[Score]) -> str:
-    """The short table of the README: one line an op class."""
+    """The short table of the README."""
+    lines = ["| " + " | ".join(SUMMARY) + " |", "|---|---:|---:|---:|---:|---:|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in summary_rows(scores))])
+
+
+def summary_rows(scores: Sequence[Score]) -> list[tuple[str, ...]]:
+    """One line an op class; elementwise kinds of less than a hundred rows are left to the longer tables."""
     seen = {(r["op"], r["variant"]): r for r in table(scores, ("op", "variant"), SEEN)}
     far = {(r["op"], r["variant"]): r for r in table(scores, ("op", "variant"), UNSEEN)}
-    lines = ["| operation | rows held back | error, fitted device | error, device never seen | three constants | roofline |",
-             "|---|---:|---:|---:|---:|---:|"]
+    rows = []
     for key in sorted(seen, key=lambda k: (ORDER.index(k[0]), -seen[k]["n"])):
         if key[0] == "elementwise" and seen[key]["n"] < 100:
             continue
         other = far.get(key, {})
         base = " / ".join(_percent(r.get("three_mape")) for r in (seen[key], other) if r.get("three_mape") is not None)
-        lines.append(f"| {title(*key)} | {seen[key]['n']:,} | {_percent(seen[key]['mape'])} | "
-                     f"{_percent(other['mape']) if other else '-'} | {base} | {_percent(seen[key].get('roofline_mape'))} |")
-    return "\n".join(lines)
+        rows.append((title(*key), f"{seen[key]['n']:,}", _percent(seen[key]["mape"]),
+                     _percent(other["mape"]) if other else "-", base, _percent(seen[key].get("roofline_mape"))))
+    return rows
 
 
 SEEN, UNSEEN, MODEL = "held-back shapes", "unseen device", "unseen model"

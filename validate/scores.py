@@ -77,7 +77,7 @@ def summary_rows(scores: Sequence[Score]) -> list[tuple[str, ...]]:
     """One line an op class; elementwise kinds of less than a hundred rows are left to the longer tables."""
     seen = {(r["op"], r["variant"]): r for r in table(scores, ("op", "variant"), SEEN)}
     far = {(r["op"], r["variant"]): r for r in table(scores, ("op", "variant"), UNSEEN)}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key in sorted(seen, key=lambda k: (ORDER.index(k[0]), -seen[k]["n"])):
         if key[0] == "elementwise" and seen[key]["n"] < 100:
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -17,8 +18,11 @@ from typing import Any
 import click
 
 GROUPS = ("ask", "simulate", "explore", "trust", "data")
+#: Commands that multiply matrices. All others are element-wise: threads of a BLAS that nobody calls would only cost time.
+MULTIPLIES = ("calibrate",)
 
 
+@cache
 def _table() -> dict[str, tuple[str, str, str]]:
     found: dict[str, tuple[str, str, str]] = {}
     for point in entry_points(group="perfboard.commands"):
@@ -45,6 +49,8 @@ class _Lazy(click.Group):
         entry = _table().get(cmd_name)
         if entry is None:
             return None
+        if cmd_name not in MULTIPLIES:
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         module, _, name = entry[0].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command

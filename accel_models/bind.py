@@ -110,6 +110,13 @@ def perturb(hw: Hardware, step: float) -> tuple[Hardware, list[str]]:
                    assumed=hw.assumed * n, rate_table=table, **arrays), keys
 
 
+def alike(a: Hardware, b: Hardware) -> bool:
+    """Whether every figure that formulas see is the same."""
+    names = [f.name for f in fields(Hardware) if f.type == "Array"]
+    return (all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=True) for n in names)
+            and all(np.array_equal(r, b.rate_table[f], equal_nan=True) for f, r in a.rate_table.items()))
+
+
 @cache
 def _rules() -> dict[str, dict[str, float]]:
     text = resources.files("accel_models").joinpath("generations.toml").read_text(encoding="utf-8")
@@ -174,7 +181,8 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
         "launch": known.get("overhead.launch", 0.0), "launch_scale": _launch_scale(device), "tdp": tdp,
         "idle": value("power.idle", _rule(device.generation, "idle_share") * tdp, "share of TDP typical of GPUs"),
         "rental": known.get("price.rental", np.nan),
-        "runtime_bytes": _rule(device.generation, "runtime_bytes") if device.kind == "gpu" else 0.0,
+        "runtime_bytes": value("memory for the runtime", _rule(device.generation, "runtime_bytes"), "1 GB")
+        if device.kind == "gpu" else 0.0,
         "link_bandwidth": fast, "domain": domain, "network_bandwidth": network, "link_class": link_class,
         "assumed": assumed,
     }
@@ -196,14 +204,8 @@ def _links(device: Device, system: System | None) -> tuple[float, float, float, 
         link = system.scale_up()
         beyond = system.network.bandwidth.value if system.network else NO_LINK
         if link is not None:
-            return device.link[system.device[0].link].bandwidth.value, float(system.domain), beyond, _class_of(
-                link.kind, system.domain)
+            return device.link[system.device[0].link].bandwidth.value, float(system.domain), beyond, link.kind
     best = max(device.link.values(), key=lambda x: x.bandwidth.value, default=None)
     if best is None:
         return NO_LINK, 1.0, NO_LINK, "pcie"
-    return best.bandwidth.value, best.peers.value if best.peers else 8.0, NO_LINK, _class_of(best.kind, 8)
-
-
-def _class_of(kind: str, size: int) -> str:
-    """Link classes of the fitted collectives: NVLink means a switch where more than two devices are joined."""
-    return {"nvlink": "nvswitch", "xgmi": "xgmi", "c2c": "nvlink", "ici": "ici"}.get(kind, "pcie")
+    return best.bandwidth.value, best.peers.value if best.peers else 8.0, NO_LINK, best.kind

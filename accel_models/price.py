@@ -24,6 +24,7 @@ from accel_models.cost.elementwise import BORROWS as KIND_BORROWS
 from accel_models.cost.elementwise import elementwise
 from accel_models.cost.energy import energy, transfer
 from accel_models.cost.gemm import gemm
+from accel_models.cost.moe import BORROWS as MOE_BORROWS
 from accel_models.cost.moe import moe
 from accel_models.cost.scan import scan
 from accel_models.cost.terms import REGIMES, Array, Cost, regime
@@ -436,15 +437,10 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
     return _priced(cost, found, given["peak"], col, beyond=beyond)
 
 
-#: Fitted variant of the experts' grouped products for each variant of a plain product; int8 borrows fp8's kernel.
-_MOE_VARIANT = {"none": "bf16", "fp32": "bf16", "fp8_dynamic": "fp8", "int8_smoothquant": "fp8", "nvfp4_g16": "nvfp4",
-                "fp8_block128": "fp8_block128", "int8_weight_only": "w4a16", "int4_weight_only": "w4a16"}
-
-
 def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["tokens"].ndim - 2)
     ways = _ways(ops, hw)
-    variants = tuple(tuple(_label(w, _MOE_VARIANT[w.variant]) for w in row) for row in ways)
+    variants = tuple(tuple(_label(w, MOE_BORROWS[w.variant]) for w in row) for row in ways)
     found = _sets("moe", moe, variants, hw.identity, framework)
     given = _product(ops, ways, col)
     if any(w.rows != 1.0 for row in ways for w in row):     # planes of A: rows in a product, here passes and bytes
@@ -499,12 +495,15 @@ def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, 
 
 def _collective(ops: Sequence[Collective], f: dict[str, Array], hw: Hardware, framework: str) -> _Stack:
     col = _Columns(hw, f["nbytes"].ndim - 2)
-    variants = tuple(LINK_BORROWS.get(kind, "pcie") for kind in hw.link_class)
-    found = _sets("collective", collective, (variants,) * len(ops), hw.identity, framework)
+    # Sets of a link inside a node know nothing of the network: where a group crosses it, they are no more than borrowed.
+    variants = tuple(tuple(v + BORROWED if v != "internode" and np.max(op.n_devices) > domain else v
+                           for v, domain in zip((LINK_BORROWS[k] for k in hw.link_class), hw.domain, strict=True))
+                     for op in ops)
+    found = _sets("collective", collective, variants, hw.identity, framework)
     cost = collective(f["nbytes"], f["n_devices"], kind=ops[0].kind, bandwidth=col(hw.link_bandwidth),
                       devices_per_node=col(hw.domain), internode_bandwidth=col(hw.network_bandwidth),
                       **col.fitted(found))
-    beyond = _beyond("collective", (variants,) * len(ops), col, framework, bytes=f["nbytes"], n_devices=f["n_devices"])
+    beyond = _beyond("collective", variants, col, framework, bytes=f["nbytes"], n_devices=f["n_devices"])
     return _priced(cost, found, col(hw.rate_table["fp32"]), col, beyond=beyond)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from accel_models.bind import alike, bind
 from accel_models.device import Device
 from accel_models.fitted_store import check_framework
 from accel_models.registry import System, load_system
@@ -105,7 +107,7 @@ def resolve(query: Query) -> Setting:
     if system.n_devices < parallel.n_devices:
         raise ValueError(f"hw: {system.name} has {system.n_devices} device(s), but {parallel.label()} needs "
                          f"{parallel.n_devices}; try --hw '{parallel.n_devices}x {system.main.name}'")
-    return Setting(query, spec, system, parallel, workload, spec.notes)
+    return Setting(query, spec, system, parallel, workload, (*spec.notes, *_without_effect(query, system)))
 
 
 def load_spec(name: str, *, quant: str = "") -> ModelSpec:
@@ -187,4 +189,16 @@ def _system(query: Query, parallel: Parallel) -> System:
     for key, value in changes:
         device = device.with_value(key, value)
     return system.model_copy(update={"devices": (device, *system.devices[1:])})
+
+
+def _without_effect(query: Query, system: System) -> Iterator[str]:
+    """A remark for each changed figure that no estimate uses, lest its user takes the unchanged answer for a finding."""
+    shipped = load_system(query.hw).main
+    for key, value in query.sets:
+        if key.startswith(_MODEL_PREFIX):
+            continue
+        changed = shipped.with_value(key, value)
+        differs = changed.parameters() != shipped.parameters()
+        if differs and alike(bind([shipped], system), bind([changed], system)):
+            yield f"{key} is changed, but no estimate uses it yet"
 

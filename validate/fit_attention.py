@@ -159,9 +159,5 @@ def study(directory: Path) -> Study:
     return Study(PROBLEM, table(directory)).run()
 
 
-def score_attention(data_dir: Path) -> list[dict[str, object]]:
-    return study(data_dir).scores()
-
-
 if __name__ == "__main__":
     main(study, OUT / "attention.toml")

@@ -129,9 +129,5 @@ def study(directory: Path) -> Study:
     return Study(replace(PROBLEM, fold=partial(fold, network=network)), rows).run()
 
 
-def score_collective(data_dir: Path) -> list[dict[str, object]]:
-    return study(data_dir).scores()
-
-
 if __name__ == "__main__":
     main(study, OUT / "collective.toml")

@@ -87,9 +87,5 @@ def study(directory: Path) -> Study:
     return Study(PROBLEM, table(directory)).run()
 
 
-def score_elementwise(data_dir: Path) -> list[dict[str, object]]:
-    return study(data_dir).scores()
-
-
 if __name__ == "__main__":
     main(study, OUT / "elementwise.toml")

@@ -129,10 +129,6 @@ def _score(device: str, variant: str, kind: str, power: Array, measured: Array) 
             "median": _round(float(np.median(np.abs(off)))), "bias": _round(float(np.median(off)))}
 
 
-def score_energy(directory: Path) -> list[dict[str, object]]:
-    return fit_device(directory)[1]
-
-
 def _round(value: float, digits: int = 4) -> float:
     return float(f"{value:.{digits}g}")
 

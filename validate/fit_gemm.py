@@ -181,10 +181,5 @@ def study(directory: Path) -> Study:
     return Study(PROBLEM, table(directory)).run()
 
 
-def score_gemm(data_dir: Path) -> list[dict[str, object]]:
-    """Errors per device, framework, variant and regime: held-back shapes, and devices left out of the pool."""
-    return study(data_dir).scores()
-
-
 if __name__ == "__main__":
     main(study, OUT / "gemm.toml")

@@ -101,9 +101,5 @@ def study(directory: Path) -> Study:
     return Study(PROBLEM, table(directory)).run()
 
 
-def score_moe(data_dir: Path) -> list[dict[str, object]]:
-    return study(data_dir).scores()
-
-
 if __name__ == "__main__":
     main(study, OUT / "moe.toml")

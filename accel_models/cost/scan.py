@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike
 
 from accel_models.cost.terms import Cost, as_floats, smooth_max
 
-#: How the defaults were come by, for the list of assumptions in a report.
-ASSUMED = "scan: no measured rows; memory share transferred from elementwise kernels, matrix share half of attention's"
-
 
 def scan(batch: ArrayLike, q_len: ArrayLike, flops_per_token: ArrayLike, state_elements: ArrayLike,
          io_elements: ArrayLike, *, bytes_act: ArrayLike = 2.0, bytes_state: ArrayLike = 4.0, peak: ArrayLike,

@@ -76,7 +76,7 @@ def test_links_of_a_system(name: str, domain: float, network: float) -> None:
     system = load_system(name)
     hw = bind([system.main], system)
     assert (hw.domain[0], hw.network_bandwidth[0]) == (domain, network)
-    assert hw.link_class[0] == ("pcie" if "rtx" in name else "nvswitch")
+    assert hw.link_class[0] == ("pcie" if "rtx" in name else "nvlink")
     assert hw.link_bandwidth[0] < hw.dram_bandwidth[0]
 
 

@@ -155,3 +155,11 @@ def test_a_group_beyond_the_domain_pays_the_network() -> None:
 
 def test_no_ops_cost_nothing() -> None:
     assert price([], hardware("t4")) == []
+
+
+def test_a_collective_across_the_network_does_not_pass_for_fitted() -> None:
+    system = load_system("dgx_h200_2n")
+    hw = bind([system.main], system)
+    inside, across = price([Collective(name=str(n), kind="all_reduce", nbytes=1e6, n_devices=float(n)) for n in (8, 16)], hw)
+    assert (inside.source, across.source) == (("fitted",), ("assumed",))
+    assert across.hi.item(0) / across.lo.item(0) > inside.hi.item(0) / inside.lo.item(0)

@@ -130,3 +130,12 @@ def test_a_framework_nobody_measured_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"framework: nothing was measured with 'foo'; known: .*trtllm, vllm"):
         resolve(Query(model="llama-3.1-8b", hw="h200_sxm", framework="foo"))
     assert resolve(Query(model="llama-3.1-8b", hw="h200_sxm", framework="vllm-9.9")).query.framework == "vllm-9.9"
+
+
+def test_a_changed_figure_that_no_estimate_uses_is_said() -> None:
+    def notes(*sets: tuple[str, str]) -> tuple[str, ...]:
+        return resolve(Query(model="llama-3.1-8b", hw="h200_sxm", sets=sets)).notes
+
+    assert notes(("price.list", "1 USD"), ("memory.hbm.bandwidth", "6 TB/s")) == (
+        "price.list is changed, but no estimate uses it yet",)
+    assert notes(("price.list", "32000 USD")) == ()          # as shipped

@@ -6,7 +6,7 @@ What a device file leaves out is filled by a stated rule (``generations.toml``) 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
@@ -25,12 +25,14 @@ Array = NDArray[np.float64]
 class Hardware:
     """Arrays of shape (devices,), SI units. ``rate_table`` holds dense rates per format after fallback.
 
-    ``identity`` is (name, generation, kind) for the look-up of fitted parameters; ``native`` the formats an engine really
-    has. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale`` multiplies the fixed
-    time of every kernel.
+    ``identity`` is (name, generation, kind) for the look-up of fitted parameters; ``engine`` the kind of the engine that
+    multiplies, which chooses the formulas, ``figures`` its own numbers; ``native`` the formats it really has. ``domain``
+    devices share the fast link; beyond it the network carries. ``launch_scale`` multiplies the fixed time of every kernel.
     """
 
     identity: tuple[tuple[str, str, str], ...]
+    engine: tuple[str, ...]
+    figures: tuple[Mapping[str, float], ...]
     native: tuple[frozenset[str], ...]
     link_class: tuple[str, ...]
     assumed: tuple[tuple[str, ...], ...]
@@ -60,6 +62,15 @@ class Hardware:
         """Matrix rate of one format per device. [op/s]"""
         return np.array([self.rate_table[f][i] for i, f in enumerate(formats)])
 
+    def figure(self, name: str, default: float | None = None) -> Array:
+        """A number of the multiplying engine's own table ``figure``, (devices,). Raises ``ValueError`` naming the first
+        device without it, unless there is a default."""
+        for (device, *_), known in zip(self.identity, self.figures, strict=True):
+            if name not in known and default is None:
+                raise ValueError(f"{device}: engine figure {name!r} is missing; its kind of engine needs it, e.g. "
+                                 f"[engine.matrix.figure] {name} = {{ value = ..., kind = ..., source = ... }}")
+        return np.array([known.get(name, default) for known in self.figures], dtype=np.float64)
+
     def column(self, name: str, n_axes: int) -> Array:
         """A field as (devices, 1, ...), ready to broadcast against ``n_axes`` workload axes."""
         values: Array = getattr(self, name)
@@ -88,7 +99,10 @@ def bind(devices: Sequence[Device], system: System | None = None) -> Hardware:
     columns = {n: np.array([float(r[n]) for r in rows]) for n in names}
     table = {f: np.array([_rate(d, f) for d in devices]) for f in FORMATS}
     return Hardware(
-        identity=tuple((d.name, d.generation, d.kind) for d in devices), native=tuple(frozenset(d.rates()) for d in devices),
+        identity=tuple((d.name, d.generation, d.kind) for d in devices),
+        engine=tuple(d.matrix.kind if d.matrix else "" for d in devices),
+        figures=tuple({k: q.value for k, q in d.matrix.figure.items()} if d.matrix else {} for d in devices),
+        native=tuple(frozenset(d.rates()) for d in devices),
         link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),
         rate_table=table, **columns)
 
@@ -103,17 +117,28 @@ def perturb(hw: Hardware, step: float) -> tuple[Hardware, list[str]]:
     for i, key in enumerate(keys, start=1):
         for name in PERTURBED[key]:
             factor[name][i] = 1.0 + step
-    arrays: dict[str, Array] = {f.name: np.repeat(getattr(hw, f.name), n) * factor.get(f.name, 1.0)
+    changed: dict[str, Any] = {f.name: np.repeat(getattr(hw, f.name), n) * factor.get(f.name, 1.0)
                                 for f in fields(Hardware) if f.type == "Array"}
     table = {f: np.repeat(r, n) * factor["rate_table"] for f, r in hw.rate_table.items()}
-    return replace(hw, identity=hw.identity * n, native=hw.native * n, link_class=hw.link_class * n,
-                   assumed=hw.assumed * n, rate_table=table, **arrays), keys
+    changed |= {name: getattr(hw, name) * n for name in _LISTED}
+    return replace(hw, rate_table=table, **changed), keys
+
+
+#: Fields that are tuples with an entry a device.
+_LISTED = ("identity", "engine", "figures", "native", "link_class", "assumed")
+
+
+def take(hw: Hardware, places: Sequence[int]) -> Hardware:
+    """Some of the bound devices, in the order named."""
+    chosen: dict[str, Any] = {f.name: getattr(hw, f.name)[places] for f in fields(Hardware) if f.type == "Array"}
+    chosen |= {name: tuple(getattr(hw, name)[i] for i in places) for name in _LISTED}
+    return replace(hw, rate_table={f: r[places] for f, r in hw.rate_table.items()}, **chosen)
 
 
 def alike(a: Hardware, b: Hardware) -> bool:
     """Whether every figure that formulas see is the same."""
     names = [f.name for f in fields(Hardware) if f.type == "Array"]
-    return (all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=True) for n in names)
+    return (a.figures == b.figures and all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=True) for n in names)
             and all(np.array_equal(r, b.rate_table[f], equal_nan=True) for f, r in a.rate_table.items()))
 
 

@@ -72,15 +72,32 @@ DollarsPerHour = Annotated[Quantity, _of("USD/h")]
 Count = Annotated[Quantity, _of("count")]
 
 
+#: Dimension of an engine's own figure, by the end of its name; none of these: a plain count.
+_SUFFIXES = {"_bytes_per_s": "bytes/s", "_bytes": "bytes", "_hz": "Hz", "_s": "s", "_j": "J/op", "_w": "W"}
+
+
+def _figures(raw: Any) -> Any:
+    """Numbers of any name, each parsed in the dimension that its name ends in."""
+    if not isinstance(raw, Mapping):
+        return raw
+    return {k: _quantity(v, next((d for end, d in _SUFFIXES.items() if k.endswith(end)), "count")) for k, v in raw.items()}
+
+
 class Engine(Strict):
-    """Something that computes. ``units`` are SMs, CUs, cores or tiles; ``rate`` is of the whole device, dense."""
+    """Something that computes. ``units`` are SMs, CUs, cores or tiles; ``rate`` is of the whole device, dense.
+
+    ``bandwidth``: what this engine alone draws from the main memory, where that is less than the memory gives.
+    ``figure``: numbers that the formulas of this kind of engine take besides (see ``accel_models/families``).
+    """
 
     kind: str
     units: Count | None = None
     clock: Hertz | None = None
     rate: dict[Format, Rate] = {}
     energy_per_op: EnergyPerOp | None = None
+    bandwidth: Bandwidth | None = None
     resources: dict[str, Count] = {}         # FPGA: lut, dsp, bram18, uram
+    figure: Annotated[dict[str, Quantity], BeforeValidator(_figures)] = {}
 
 
 class Memory(Strict):
@@ -147,7 +164,8 @@ _ALIASES = {"hw.mem_bw": "main.bandwidth", "hw.memory_bandwidth": "main.bandwidt
 
 #: Numbers that a table of each section may hold, with their dimension.
 _NUMBERS: dict[str, dict[str, str]] = {
-    "engine": {"units": "count", "clock": "Hz", "energy_per_op": "J/op"} | {f"rate.{f}": "ops/s" for f in FORMATS},
+    "engine": {"units": "count", "clock": "Hz", "energy_per_op": "J/op",
+               "bandwidth": "bytes/s"} | {f"rate.{f}": "ops/s" for f in FORMATS},
     "memory": {"capacity": "bytes", "bandwidth": "bytes/s", "write_bandwidth": "bytes/s", "latency": "s",
                "energy_per_byte": "J/B", "block": "bytes"},
     "link": {"bandwidth": "bytes/s", "latency": "s", "peers": "count"},
@@ -189,6 +207,21 @@ class Device(Strict):
     @property
     def vector(self) -> Engine | None:
         return self.engine.get("vector")
+
+    def seen_by(self, engine: str) -> Device:
+        """The device with one of its engines alone: that one multiplies, at the memory bandwidth that it can draw.
+
+        Raises ``ValueError`` naming the engines there are.
+        """
+        if engine not in self.engine:
+            raise ValueError(f"{self.name}: no engine {engine!r}; it has {', '.join(self.engine) or 'none'}")
+        mine = self.engine[engine]
+        # A matrix engine leaves norms and softmax to the vector engine beside it; any other engine is on its own.
+        engines = {k: v for k, v in self.engine.items() if k == "vector"} if engine == "matrix" else {}
+        memories = dict(self.memory)
+        if mine.bandwidth:
+            memories[self.main_memory] = self.main.model_copy(update={"bandwidth": mine.bandwidth})
+        return self.model_copy(update={"engine": engines | {"matrix": mine}, "memory": memories})
 
     def quantities(self) -> dict[str, Quantity]:
         """Every number of the device by its dotted key, in file order."""

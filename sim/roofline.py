@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accel_models.bind import Hardware
-from accel_models.price import multiply
+from accel_models.kernels import multiply
 from accel_models.quantity import format_quantity
 from sim.answer import Answer
 from workloads.formats import get_format

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from accel_models import fitted_store, price
+from accel_models import columns, fitted_store
 from validate import (
     end_to_end,
     fit_attention,
@@ -82,8 +82,8 @@ def whole(directory: Path) -> None:
 
 def forget() -> None:
     """Drop every cached set: the files have just been rewritten."""
-    for cached in (fitted_store.load, fitted_store._index, fitted_store.lookup, fitted_store._parse, price.fitted, price._sets,
-                   price._eager_pool):
+    for cached in (fitted_store.load, fitted_store._index, fitted_store.lookup, fitted_store._parse, columns.fitted, columns.sets,
+                   columns._eager_pool):
         cached.cache_clear()
 
 

@@ -140,6 +140,18 @@ ELEMENTWISE_KINDS = (
 )
 COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "send_recv")
 
+#: Fields of each kind of op that are numbers and may be arrays, and the label on which ops must agree to share a formula.
+NUMBERS: dict[type[Op], tuple[str, ...]] = {
+    Gemm: ("m", "n", "k", "batch", "resident"),
+    Moe: ("tokens", "hidden", "inter", "topk", "n_experts", "n_local", "skew", "dealt", "resident"),
+    Attention: ("batch", "q_len", "kv_len", "n_heads", "n_kv_heads", "head_dim", "v_head_dim", "kv_elements", "window",
+                "resident"),
+    Scan: ("batch", "q_len", "flops_per_token", "state_elements", "io_elements"),
+    Elementwise: ("rows", "cols", "bytes_read", "bytes_written"),
+    Collective: ("nbytes", "n_devices"),
+}
+LABEL: dict[type[Op], str] = {Attention: "phase", Collective: "kind"}
+
 
 @dataclass(frozen=True, slots=True)
 class OpGraph:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accel_models import fitted_store, price
+from accel_models import columns, fitted_store
 from accel_models.fitted_store import lookup
 from sim.cli import main
 from validate import fit_elementwise, fit_gemm
@@ -136,7 +136,7 @@ def test_bounds_of_a_linear_parameter_count_as_share_of_its_range():
 # -- overlays --------------------------------------------------------------------------------------------------------------
 
 def _forget():
-    for function in (lookup, fitted_store._index, fitted_store._parse, price.fitted, price._sets):
+    for function in (lookup, fitted_store._index, fitted_store._parse, columns.fitted, columns.sets):
         function.cache_clear()
 
 

@@ -8,8 +8,9 @@ picoseconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 PS = 1e12
 
 Labels = Mapping[str, str | int | float]
+NO_LABELS: Labels = MappingProxyType({})
 
 
 class Resource(NamedTuple):
@@ -58,7 +60,7 @@ class Task(NamedTuple):
     takes: tuple[tuple[str, float], ...] = ()
     gives: tuple[tuple[str, float], ...] = ()
     joules: float = 0.0
-    labels: Labels = {}
+    labels: Labels = NO_LABELS
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class TaskGraph:
     resources: tuple[Resource, ...]
     tasks: tuple[Task, ...]
     seed: int = 0
-    labels: Labels = field(default_factory=dict)
+    labels: Labels = NO_LABELS
 
     def check(self) -> None:
         """Raise ``ValueError`` with one line naming the task or resource, what was found and what would be right."""
@@ -105,7 +107,7 @@ def check_task(i: int, task: Task, known: Mapping[str, Resource]) -> None:
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{where}: {name}: must be a whole number of at least 0, found {value!r}")
     for j in task.after:
-        if not 0 <= j:
+        if j < 0:
             raise ValueError(f"{where}: after: there is no task {j}")
         if j >= i:
             raise ValueError(f"{where}: after: task {j} does not come before it; tasks must be in an order without cycles")

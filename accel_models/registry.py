@@ -1,6 +1,7 @@
 """Devices and systems by name: one file each, and only the file that is asked for is read.
 
-A name is a shipped file (``h100_sxm``), one of its aliases, or a path to a file of the user's (``./mine.toml``).
+A name is a shipped file (``h100_sxm``), one of its aliases, or a path to a file of the user's (``./mine.toml``);
+``snapdragon_8_gen_3.vector`` is one engine of a device by itself.
 A system is a shipped file (``dgx_h100``), a path, a device (a system of one), or ``8x h100_sxm``: that many of one
 device on the fastest link it has.
 """
@@ -29,13 +30,22 @@ class Part(Strict):
     """``count`` of one device in a system, joined in domains of ``domain`` devices by the device's link ``link``."""
 
     name: str
-    count: int
+    count: int = 1
     link: str = ""
     domain: int = 0                       # 0: all of them
+    role: str = ""                        # what it is called in plans and timelines; empty: its kind
+
+
+class Join(Strict):
+    """A way between two different parts of a system, named by their roles. Bandwidth per direction."""
+
+    between: tuple[str, str]
+    link: Link
 
 
 class System(Strict):
-    """Devices joined by links: fast inside a domain, ``network`` (per device and direction) between domains."""
+    """Devices joined by links: fast inside a domain, ``network`` (per device and direction) between domains, ``join``
+    between parts of different kinds (a GPU and its host, a phone and its storage)."""
 
     name: str
     title: str
@@ -44,6 +54,7 @@ class System(Strict):
     nodes: int = 1
     device: tuple[Part, ...]
     network: Link | None = None
+    join: tuple[Join, ...] = ()
     devices: tuple[Device, ...] = ()      # the devices of ``device``, filled in by ``load_system``
 
     @property
@@ -59,6 +70,10 @@ class System(Strict):
     def domain(self) -> int:
         """Devices that reach each other through the fast link."""
         return self.device[0].domain or self.device[0].count
+
+    def role(self, i: int) -> str:
+        """What part ``i`` is called in plans and timelines."""
+        return self.device[i].role or self.devices[i].kind
 
     def scale_up(self) -> Link | None:
         """The link inside a domain, None for a single device."""
@@ -99,6 +114,9 @@ def load_device(name_or_path: str | Path) -> Device:
 @cache
 def _shipped(text: str) -> Device:
     stem = _resolve(text, _DEVICES)
+    whole, _, engine = text.rpartition(".")
+    if stem is None and whole and _resolve(whole, _DEVICES):
+        return _shipped(whole).seen_by(engine)
     if stem is None:
         raise ValueError(unknown(text))
     return build(_raw(_DEVICES / f"{stem}.toml"), file=f"{stem}.toml", base=_base_of(f"{stem}.toml"))
@@ -118,7 +136,7 @@ def load_system(name_or_path: str | Path) -> System:
         raw = _raw(Path(text))
         return _system(raw, Path(text).name) if isinstance(raw.get("device"), list) else ad_hoc(1, load_device(text))
     stem = _resolve(text, _SYSTEMS)
-    return _shipped_system(stem) if stem else ad_hoc(1, load_device(text))
+    return _shipped_system(stem) if stem else ad_hoc(1, load_device(text), name=text)
 
 
 @cache
@@ -126,13 +144,14 @@ def _shipped_system(stem: str) -> System:
     return _system(_raw(_SYSTEMS / f"{stem}.toml"), f"{stem}.toml")
 
 
-def ad_hoc(count: int, device: Device) -> System:
+def ad_hoc(count: int, device: Device, name: str = "") -> System:
     """``count`` of one device on its fastest own link, in domains of that link's size."""
     if count < 1:
         raise ValueError(f"{count}x {device.name}: at least one device")
     if count == 1:
         alone = (Part(name=device.name, count=1),)
-        return System(name=device.name, title=device.title, device=alone, devices=(device,))
+        shown = name if name.startswith(f"{device.name}.") else device.name
+        return System(name=shown, title=device.title, device=alone, devices=(device,))
     usable = [k for kind in _SCALE_UP for k, v in device.link.items() if v.kind == kind]
     if not usable:
         has = ", ".join(device.link) or "none"
@@ -171,11 +190,21 @@ def _system(raw: Mapping[str, Any], file: str) -> System:
         if part.link and part.link not in device.link:
             has = ", ".join(device.link) or "none"
             raise ValueError(f"{file}: device[{i}].link: {part.link!r} is no link of {device.name}; it has {has}")
+        if part.count < 1:
+            raise ValueError(f"{file}: device[{i}].count: must be at least 1, found {part.count}")
         if part.domain and part.count % part.domain:
             raise ValueError(f"{file}: device[{i}].domain: {part.domain} does not divide count {part.count}")
     if system.domain < system.n_devices and system.network is None:
         raise ValueError(f"{file}: network: missing; {system.n_devices} devices in domains of {system.domain} need one")
-    return system.model_copy(update={"devices": devices})
+    joined = system.model_copy(update={"devices": devices})
+    roles = [joined.role(i) for i in range(len(devices))]
+    if len(devices) > 1 and len(set(roles)) < len(roles):
+        raise ValueError(f"{file}: device: two parts are called {max(roles, key=roles.count)!r}; give each its own role")
+    for i, join in enumerate(system.join):
+        for name in join.between:
+            if name not in roles:
+                raise ValueError(f"{file}: join[{i}].between: no part {name!r}; there are {', '.join(roles)}")
+    return joined
 
 
 def _raw(path: Path) -> dict[str, Any]:

@@ -65,7 +65,9 @@ def fitted(op: str, function: Callable[..., Any], variants: tuple[str, ...], dev
            framework: str) -> Fitted:
     """Parameters of ``function`` for each (device, generation), one variant each. A value that a set does not
     hold keeps the function's default; a variant that was never fitted anywhere is ``assumed``."""
-    found = [look_up(op, v, device, framework) for v, device in zip(variants, devices, strict=True)]
+    cells = list(zip(variants, devices, strict=True))
+    known = {cell: look_up(op, *cell, framework) for cell in set(cells)}         # thousands of variants of one device
+    found = [known[cell] for cell in cells]
     names = sorted({n for f in found for n in f.params.values})
     default = defaults(function)
     values = {n: np.array([f.params.values.get(n, default.get(n, 0.0)) for f in found]) for n in names}
@@ -113,7 +115,8 @@ def _ranges(op: str, names: tuple[str, ...], variants: tuple[tuple[str, ...], ..
             devices: tuple[tuple[str, str, str], ...], framework: str) -> tuple[tuple[Array, Array], ...]:
     """Least and largest size of the fitted rows by column: arrays (ops, devices), or (devices,) where variants agree."""
     rows = variants[:1] if len(set(variants)) == 1 else variants
-    sets = [[look_up(op, v, d, framework).params.range for v, d in zip(row, devices, strict=True)] for row in rows]
+    known = {cell: look_up(op, *cell, framework).params.range for row in rows for cell in set(zip(row, devices, strict=True))}
+    sets = [[known[cell] for cell in zip(row, devices, strict=True)] for row in rows]
     sides = [np.array([[[s.get(n, (0.0, np.inf))[i] for s in row] for row in sets] for n in names]) for i in (0, 1)]
     return tuple((lo[0], hi[0]) if len(rows) == 1 else (lo, hi) for lo, hi in zip(*sides, strict=True))
 

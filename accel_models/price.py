@@ -20,17 +20,18 @@ from accel_models.kernels import kernels
 from workloads.ops import LABEL, NUMBERS, Op
 
 
-def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int = 0) -> list[Priced]:
+def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int = 0, paired: bool = False) -> list[Priced]:
     """Price every op once (``repeat`` is the caller's); ops of one kind and shape go through in one call.
 
     ``n_axes``: axes of the workload, where it has more than any of these ops; results are aligned to them, so that
-    arrays of different ops broadcast.
+    arrays of different ops broadcast. ``paired``: the first axis of the ops' arrays is that of the devices (device i runs
+    shape i) and not counted in ``n_axes``; all devices must be of one family.
     """
     issued = [kernels(op) for op in ops]
     if all(len(parts) == 1 for parts in issued):
-        return _price([parts[0] for parts in issued], hw, framework, n_axes)
-    axes = max([n_axes, *(len(_shape(op)) for op in ops)])
-    each = iter(_price([part for parts in issued for part in parts], hw, framework, axes))
+        return _price([parts[0] for parts in issued], hw, framework, n_axes, paired)
+    axes = max([n_axes, *(len(_shape(op)) - paired for op in ops)])
+    each = iter(_price([part for parts in issued for part in parts], hw, framework, axes, paired))
     return [_together([(part, next(each)) for part in parts]) for parts in issued]
 
 
@@ -51,14 +52,16 @@ def _together(parts: Sequence[tuple[Op, Priced]]) -> Priced:
                                                                                    strict=True)))
 
 
-def _price(ops: Sequence[Op], hw: Hardware, framework: str, n_axes: int) -> list[Priced]:
+def _price(ops: Sequence[Op], hw: Hardware, framework: str, n_axes: int, paired: bool) -> list[Priced]:
     """``price`` of ops that are one kernel each. Devices of different families go apart: other formulas."""
     families = [FAMILIES.get(kind, PRICERS) for kind in hw.engine]
     if all(f is families[0] for f in families):
-        return _alike(ops, hw, families[0], framework, n_axes)
+        return _alike(ops, hw, families[0], framework, n_axes, paired)
+    if paired:
+        raise ValueError("paired devices must be of one family of engines")
     axes = max([n_axes, *(len(_shape(op)) for op in ops)])
     parts = [(places := [i for i, f in enumerate(families) if f is family],
-              _alike(ops, take(hw, places), family, framework, axes))
+              _alike(ops, take(hw, places), family, framework, axes, paired))
              for family in {id(f): f for f in families}.values()]
     return [_merged([(places, done[i]) for places, done in parts], len(hw)) for i in range(len(ops))]
 
@@ -78,17 +81,18 @@ def _merged(parts: Sequence[tuple[list[int], Priced]], n_devices: int) -> Priced
     return Priced(cost, lo, hi, joules, tuple(source[i] for i in range(n_devices)))
 
 
-def _alike(ops: Sequence[Op], hw: Hardware, pricers: Mapping[type[Op], Pricer], framework: str, n_axes: int) -> list[Priced]:
+def _alike(ops: Sequence[Op], hw: Hardware, pricers: Mapping[type[Op], Pricer], framework: str, n_axes: int,
+           paired: bool) -> list[Priced]:
     """``price`` of ops that are one kernel each, on devices of one family."""
     out: list[Priced | None] = [None] * len(ops)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, op in enumerate(ops):
         label = LABEL.get(type(op))
         groups.setdefault((type(op), _shape(op), getattr(op, label) if label else ""), []).append(i)
-    axes = max([n_axes, *(len(shape) for _, shape, _ in groups)])
+    axes = max([n_axes, *(len(shape) - paired for _, shape, _ in groups)])
     for (kind, *_), members in groups.items():
         chosen = [ops[i] for i in members]
-        fields = {f: _stack([getattr(op, f) for op in chosen], axes) for f in NUMBERS[kind]}
+        fields = {f: _stack([getattr(op, f) for op in chosen], axes, paired) for f in NUMBERS[kind]}
         with np.errstate(over="ignore"):        # the share 1 / (1 + x^2) of a cache that is not there is 0, as meant
             stack = (pricers.get(kind) or PRICERS[kind])(chosen, fields, hw, framework)
         parts = (_rows(a, len(members), axes) for a in (*stack.cost, stack.lo, stack.hi, stack.energy))
@@ -103,8 +107,9 @@ def _shape(op: Op) -> tuple[int, ...]:
     return np.broadcast_shapes(*found) if len(found) > 1 else found.pop() if found else ()
 
 
-def _stack(values: Sequence[Any], n_axes: int) -> Array:
-    """(ops, 1, *axes): the second axis is the devices'. A number alike in all ops stays one entry long."""
+def _stack(values: Sequence[Any], n_axes: int, paired: bool) -> Array:
+    """(ops, 1, *axes): the second axis is the devices', one long unless ``paired``. A number alike in all ops stays one
+    entry long."""
     if all(isinstance(v, float | int) or np.ndim(v) == 0 for v in values):
         numbers = [float(v) for v in values]
         same = numbers.count(numbers[0]) == len(numbers)
@@ -113,8 +118,9 @@ def _stack(values: Sequence[Any], n_axes: int) -> Array:
         values = values[:1]
     arrays = [np.asarray(v, dtype=np.float64) for v in values]
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    padded = (1,) * (n_axes - len(shape)) + shape
-    return np.stack([np.broadcast_to(a, shape).reshape(padded) for a in arrays])[:, None]
+    padded = (1,) * (n_axes + paired - len(shape)) + shape
+    stacked = np.stack([np.broadcast_to(a, shape).reshape(padded) for a in arrays])
+    return stacked if paired else stacked[:, None]
 
 
 def _rows(a: Array, n_ops: int, n_axes: int) -> Iterable[Array]:

@@ -95,35 +95,39 @@ class Estimate:
 
 
 def estimate(spec: ModelSpec, hardware: Hardware, workload: Workload, parallel: Parallel | None = None, *,
-             framework: str = "") -> Estimate:
+             framework: str = "", paired: bool = False) -> Estimate:
     """Price prefill and decode on every device and design point and derive all figures.
 
     TTFT is one prompt alone; TPOT one decode step at ``batch`` with the mean context (isl + osl / 2). Tokens/s is the
     steady state in which each request's prefill interrupts the decoding of the others.
     A large grid is worked on in pieces, so that memory holds little more than the results; of its steps only the sums
     are kept, not the single ops.
+    ``paired``: not every device at every point, but device i at point i of workload arrays of shape (devices,).
     Raises ``ValueError`` for a split or a workload that the model does not allow.
     """
     split = parallel or Parallel()
     workload.check(spec)
     given = {n: np.asarray(getattr(workload, n), dtype=np.float64) for n in ("isl", "osl", "batch", "prefix")}
-    if (pieces := load(**given, n_devices=len(hardware)) / LIMIT) > 1 and np.broadcast(*given.values()).size > 1:
+    if not paired and (pieces := load(**given, n_devices=len(hardware)) / LIMIT) > 1 and np.broadcast(*given.values()).size > 1:
         canvas, parts = cut(given, pieces)
         for place, part in parts:
             done = estimate(spec, hardware, replace(workload, **part), split, framework=framework)
             canvas.put(place, _flat(done))
         return _joined(canvas.arrays, done, workload)
-    return _whole(spec, hardware, workload, split, framework)
+    return _whole(spec, hardware, workload, split, framework, paired)
 
 
-def _whole(spec: ModelSpec, hardware: Hardware, workload: Workload, split: Parallel, framework: str) -> Estimate:
+def _whole(spec: ModelSpec, hardware: Hardware, workload: Workload, split: Parallel, framework: str,
+           paired: bool) -> Estimate:
     isl, osl, batch = (np.asarray(x, dtype=np.float64) for x in (workload.isl, workload.osl, workload.batch))
     first = graph.build(spec, [graph.prefill(1.0 if spec.causal else batch, isl, workload.prefix)], split).ops
     # With pipeline stages the batch goes through in pp micro-batches, all stages busy.
     micro = np.maximum(batch / split.pp, 1.0)
     later = graph.build(spec, [graph.decode(micro, isl + osl / 2)], split).ops if spec.causal else ()
     n_axes = np.broadcast(batch, isl, osl, np.asarray(workload.prefix)).ndim
-    priced = price([*first, *later], hardware, framework=framework, n_axes=n_axes)
+    paired = paired and n_axes > 0
+    n_axes -= paired
+    priced = price([*first, *later], hardware, framework=framework, n_axes=n_axes, paired=paired)
     prefill = _step(first, priced[:len(first)], hardware, n_axes)
     decode = _step(later, priced[len(first):], hardware, n_axes) if later else None
     held = memory(spec, hardware, workload, split, n_axes)

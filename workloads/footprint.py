@@ -36,6 +36,14 @@ def _layer_bytes(x: Layer, plain: float, split: Parallel) -> Iterator[tuple[str,
             yield "experts", stored / (split.ep * split.expert_cut)
 
 
+def layer_weights(spec: ModelSpec, layer: Layer, split: Parallel | None = None) -> dict[str, float]:
+    """Stored weights [B] of one layer by kind, on one device of ``split``."""
+    found: dict[str, float] = {}
+    for kind, nbytes in _layer_bytes(layer, get_format(spec.dtype).nbytes, split or Parallel()):
+        found[kind] = found.get(kind, 0.0) + nbytes
+    return found
+
+
 def weights_bytes(spec: ModelSpec, split: Parallel | None = None) -> dict[str, float]:
     """Stored weights [B] by kind, scales and other metadata included; a tied head is stored once, under ``embed``.
 

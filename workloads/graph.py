@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,6 +58,24 @@ def build(spec: ModelSpec, members: Sequence[Sequences], parallel: Parallel | No
     return OpGraph(phase=phases.pop() if len(phases) == 1 else "mixed", ops=tuple(builder.step()))
 
 
+class Parts(NamedTuple):
+    """The ops of one step by where they stand: before the layers, of each distinct layer (its mixer with the norms, its
+    feed-forward part; in the order of ``ModelSpec.layers``, each run once), and after the layers."""
+
+    embed: tuple[Op, ...]
+    layers: tuple[tuple[tuple[Op, ...], tuple[Op, ...]], ...]
+    head: tuple[Op, ...]
+
+
+def parts(spec: ModelSpec, members: Sequence[Sequences], parallel: Parallel | None = None) -> Parts:
+    """The ops of ``build``, not yet laid out over the depth: for plans that treat layers one by one."""
+    split = parallel or Parallel()
+    split.check(spec)
+    builder = _Builder(spec, tuple(members), split)
+    return Parts(tuple(builder.embed()), tuple((tuple(builder.mixer_side(x, 1.0)), tuple(builder.ffn_side(x, 1.0)))
+                                               for x in spec.layers), tuple(builder.head()))
+
+
 def _f(x: ArrayLike) -> Array:
     """As float64; a single number as NumPy's scalar, with which one design point is several times faster."""
     found: Array = np.asarray(x, dtype=np.float64)[()]
@@ -96,34 +115,40 @@ class _Builder:
 
     def step(self) -> Iterator[Op]:
         spec, split = self.spec, self.split
-        yield self._elementwise("embed", "embedding", self.tokens, spec.hidden_size, reads=1, writes=1)
-        if split.tp > 1:
-            yield self._collective("embed.all_reduce", "all_reduce", self.tokens * spec.hidden_size, split.tp)
+        yield from self.embed()
         for layer, count in zip(spec.layers, spec.counts, strict=True):
-            yield from self._layer(layer, float(count))
+            yield from self.mixer_side(layer, float(count))
+            yield from self.ffn_side(layer, float(count))
         if split.pp > 1:
             yield self._collective("pipeline.send", "send_recv", self.tokens * spec.hidden_size / split.tp, 2,
                                    repeat=split.pp - 1.0)
-        yield from self._head()
+        yield from self.head()
+
+    def embed(self) -> Iterator[Op]:
+        hidden, tp = self.spec.hidden_size, self.split.tp
+        yield self._elementwise("embed", "embedding", self.tokens, hidden, reads=1, writes=1)
+        if tp > 1:
+            yield self._collective("embed.all_reduce", "all_reduce", self.tokens * hidden, tp)
 
     # -- one layer ----------------------------------------------------------------------------------------------
 
-    def _layer(self, layer: Layer, count: float) -> Iterator[Op]:
+    def mixer_side(self, layer: Layer, count: float) -> Iterator[Op]:
+        if not layer.mixer and not layer.ffn:
+            raise ValueError(f"{self.spec.name}: layer {layer.label!r} has neither a mixer nor a feed-forward part")
         norm = f"add_{self.spec.norm}"
         if layer.norms:
             yield self._elementwise(f"{layer.label}.norm", norm, self.tokens, self.spec.hidden_size,
                                     reads=2, writes=2, repeat=count * layer.norms)
-        mixed = layer.mixer is not None
         if layer.mixer:
             yield from self._mixer(layer.label, layer.mixer, count)
             if self.split.tp > 1 and not (layer.parallel and layer.ffn):
                 yield self._reduce(f"{layer.label}.mixer.all_reduce", count)
+
+    def ffn_side(self, layer: Layer, count: float) -> Iterator[Op]:
         if layer.ffn:
             yield from self._feed_forward(layer.label, layer.ffn, count)
             if self.split.tp > 1:
                 yield self._reduce(f"{layer.label}.ffn.all_reduce", count)
-        if not mixed and not layer.ffn:
-            raise ValueError(f"{self.spec.name}: layer {layer.label!r} has neither a mixer nor a feed-forward part")
 
     def _mixer(self, label: str, mixer: Mixer, count: float) -> Iterator[Op]:
         core = mixer.core
@@ -266,7 +291,7 @@ class _Builder:
 
     # -- pieces -------------------------------------------------------------------------------------------------
 
-    def _head(self) -> Iterator[Op]:
+    def head(self) -> Iterator[Op]:
         spec = self.spec
         if spec.final_params:
             yield self._elementwise("final_norm", spec.norm, self.tokens, spec.hidden_size, reads=1, writes=1)

@@ -100,6 +100,37 @@ class Engine(Strict):
     figure: Annotated[dict[str, Quantity], BeforeValidator(_figures)] = {}
 
 
+class Nand(Strict):
+    """What lies behind a storage memory: dies on channels, a controller, a host queue. See ``cost.storage.read``.
+
+    ``like`` names the storage device whose part is built in here; figures given beside it replace that device's.
+    """
+
+    like: str = ""
+    channels: Count | None = None
+    chips: Count | None = None               # per channel
+    dies: Count | None = None                # per chip
+    planes: Count | None = None              # per die
+    multi_plane: Count | None = None         # 1: all planes of a die read at once, 0: one page at a time
+    cache_read: Count | None = None          # 1: a die reads on while its last page is transferred
+    page: Bytes | None = None
+    t_read: Seconds | None = None            # tR, cells to page register
+    t_command: Seconds | None = None         # channel time per page beside its data
+    t_ecc: Seconds | None = None             # decoding latency, pipelined
+    channel_rate: Bandwidth | None = None
+    request_time: Seconds | None = None      # latency of host, controller and firmware per request, not a NAND access
+    request_rate: Rate | None = None         # most requests per second that the controller takes
+    link_rate: Bandwidth | None = None       # host link as reached; default: bandwidth of the memory
+    queues: Count | None = None
+    depth: Count | None = None               # commands per queue
+    issue_cycles: Count | None = None        # of the host core that submits and completes a request
+    contention: Count | None = None          # share of the rate lost when many cores share one queue
+    spread: Count | None = None              # n pages in a row lie on n^spread dies
+    readahead: Bytes | None = None           # window that the drive fetches ahead of sequential reads
+    readahead_min: Bytes | None = None       # smallest sequential request that it does so for
+    mapped: Bytes | None = None              # range whose address map the controller keeps at hand
+
+
 class Memory(Strict):
     """A level of memory. ``per_unit``: capacity and bandwidth are those of one engine unit."""
 
@@ -110,6 +141,7 @@ class Memory(Strict):
     latency: Seconds | None = None
     energy_per_byte: EnergyPerByte | None = None
     block: Bytes | None = None               # storage: request size at which the bandwidth holds
+    nand: Nand | None = None                 # storage: what its reads are made of
     per_unit: bool = False
 
 

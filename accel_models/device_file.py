@@ -33,7 +33,10 @@ def _tables(path: str, node: Any, root: Any) -> list[str]:
             found += _tables(f"{path}.{name}", child, root.get(name) if root else None)
         return found
     rows = _rows(node, root)
-    return ["", f"[{path}]", *rows] if rows else []
+    inner = [line for field in type(node).model_fields if isinstance(child := getattr(node, field), BaseModel)
+             and not isinstance(child, Quantity)
+             for line in _tables(f"{path}.{field}", child, getattr(root, field) if root else None)]
+    return (["", f"[{path}]", *rows] if rows else []) + inner
 
 
 def _rows(node: BaseModel, root: BaseModel | None, prefix: str = "") -> list[str]:
@@ -45,7 +48,9 @@ def _rows(node: BaseModel, root: BaseModel | None, prefix: str = "") -> list[str
             rows += [f"{field}.{k} = {_number(v)}" for k, v in value.items() if not before or before.get(k) != v]
         elif isinstance(value, Quantity):
             rows += [f"{field} = {_number(value)}"] if value != before else []
-        elif value is not None and value != before and (info.is_required() or value != info.default):
+        elif isinstance(value, BaseModel) or value is None or value == before:
+            continue
+        elif info.is_required() or value != info.default:
             rows.append(f"{field} = {_plain(value)}")
     return rows
 

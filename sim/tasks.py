@@ -70,7 +70,6 @@ class TaskGraph:
     resources: tuple[Resource, ...]
     tasks: tuple[Task, ...]
     seed: int = 0
-    labels: Labels = NO_LABELS
 
     def check(self) -> None:
         """Raise ``ValueError`` with one line naming the task or resource, what was found and what would be right."""

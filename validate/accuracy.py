@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from validate import (
     fit_gemm,
     fit_moe,
     gate,
-    models_left_out,
+    parallel,
 )
 from validate.baselines import three_constants
 from validate.measured import data_dir
@@ -55,19 +53,16 @@ def refit(directory: Path, ops: Sequence[str]) -> None:
     mine = {w.what for w in WANTED if w.op in ops}
     targets = [t for t in (stored_targets() if TARGETS.exists() else []) if t["what"] not in mine]
     new: list[dict[str, Any]] = []
-    for op in ops:
-        begun = time.process_time()
-        if op == "energy":
-            made, found, digest = fit_energy.fit_device(directory)
-            fit_energy.write(made, digest, OUT / "energy.toml")
-            new += [{"framework": ""} | f for f in found]
-        else:
-            study = STUDIES[op](directory)
-            write(study, OUT / f"{op}.toml")
-            three = three_constants(study)
-            new += study.scores(three) + models_left_out.scores(study)
-            targets += reached(study, three)
-        print(f"{op}: {time.process_time() - begun:.0f} s of CPU", file=sys.stderr)
+    studies = [STUDIES[op](directory) for op in ops if op in STUDIES]
+    for study, models in zip(studies, parallel.run(studies), strict=True):
+        write(study, OUT / f"{study.problem.op}.toml")
+        three = three_constants(study)
+        new += study.scores(three) + models
+        targets += reached(study, three)
+    if "energy" in ops:
+        made, found, digest = fit_energy.fit_device(directory)
+        fit_energy.write(made, digest, OUT / "energy.toml")
+        new += [{"framework": ""} | f for f in found]
     save(sorted(kept + new, key=lambda s: (ORDER.index(s["op"]), *(str(s[c]) for c in COLUMNS[1:6]))))
     order = [w.what for w in WANTED]
     save(sorted(targets, key=lambda t: (order.index(t["what"]), t["split"])), TARGETS, TARGET_COLUMNS)
@@ -82,8 +77,8 @@ def whole(directory: Path) -> None:
 
 def forget() -> None:
     """Drop every cached set: the files have just been rewritten."""
-    for cached in (fitted_store.load, fitted_store._index, fitted_store.lookup, fitted_store._parse, columns.fitted, columns.sets,
-                   columns._eager_pool):
+    for cached in (fitted_store.load, fitted_store._index, fitted_store.lookup, fitted_store._parse, columns.fitted,
+                   columns.sets, columns._eager_pool):
         cached.cache_clear()
 
 

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 Array = NDArray[np.float64]
+#: A step that lowers the sum by less than this share ends the search: it moves no error by a tenth of a percent.
+FTOL = 1e-6
+#: Most evaluations of one search. The cheapest of several tiles has kinks, along which a search can creep for hours.
+MOST = 100
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def fit(predict: Callable[[Mapping[str, float]], Array], measured: Array, parame
     begin = [np.clip(init, lo + 1e-6 * (hi - lo), hi - 1e-6 * (hi - lo))]
     begin += [lo + (hi - lo) * rng.uniform(0.1, 0.9, len(lo)) for _ in range(starts - 1)]
     best = min((least_squares(residual, x0, bounds=(lo, hi), loss="soft_l1", f_scale=loss_scale, x_scale=hi - lo,
-                              diff_step=np.full(len(lo), 1e-3)) for x0 in begin), key=lambda r: r.cost)
+                              diff_step=np.full(len(lo), 1e-3), ftol=FTOL, max_nfev=MOST) for x0 in begin),
+               key=lambda r: r.cost)
 
     dof = max(len(measured) - len(parameters), 1)
     jac = np.asarray(best.jac, dtype=np.float64)

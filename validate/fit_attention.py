@@ -156,7 +156,7 @@ PROBLEM = Problem(
 
 
 def study(directory: Path) -> Study:
-    return Study(PROBLEM, table(directory)).run()
+    return Study(PROBLEM, table(directory))
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def study(directory: Path) -> Study:
     first = Study(PROBLEM, rows)
     pool = first.pooled("internode")
     network = {k: v for k, v in pool.values.items() if k.startswith("internode_")} if pool else {}
-    return Study(replace(PROBLEM, fold=partial(fold, network=network)), rows).run()
+    return Study(replace(PROBLEM, fold=partial(fold, network=network)), rows)
 
 
 if __name__ == "__main__":

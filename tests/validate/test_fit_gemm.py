@@ -50,7 +50,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(directory: Path) -> Study:
-    return fit_gemm.study(directory)
+    return fit_gemm.study(directory).run()
 
 
 def test_values_come_back(directory: Path) -> None:

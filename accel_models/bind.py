@@ -26,8 +26,9 @@ class Hardware:
     """Arrays of shape (devices,), SI units. ``rate_table`` holds dense rates per format after fallback.
 
     ``identity`` is (name, generation, kind) for the look-up of fitted parameters; ``engine`` the kind of the engine that
-    multiplies, which chooses the formulas, ``figures`` its own numbers; ``native`` the formats it really has. ``domain``
-    devices share the fast link; beyond it the network carries. ``launch_scale`` multiplies the fixed time of every kernel.
+    multiplies, which chooses the formulas, ``figures`` its own numbers (resources of a part among them); ``native`` the
+    formats it really has. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale``
+    multiplies the fixed time of every kernel.
     """
 
     identity: tuple[tuple[str, str, str], ...]
@@ -101,7 +102,8 @@ def bind(devices: Sequence[Device], system: System | None = None) -> Hardware:
     return Hardware(
         identity=tuple((d.name, d.generation, d.kind) for d in devices),
         engine=tuple(d.matrix.kind if d.matrix else "" for d in devices),
-        figures=tuple({k: q.value for k, q in d.matrix.figure.items()} if d.matrix else {} for d in devices),
+        figures=tuple({k: q.value for k, q in {**d.matrix.resources, **d.matrix.figure}.items()} if d.matrix else {}
+                      for d in devices),
         native=tuple(frozenset(d.rates()) for d in devices),
         link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),
         rate_table=table, **columns)

@@ -8,6 +8,7 @@ Named formats stand in ``formats.toml``. A small grammar composes further ones, 
     int3_g64z         3 + (16 + 3)/64   and a zero point of the element's width
     int4_g32_s8       4 + 8/32          scale of 8 bits
     int4_g128+2:4     2 of 4 kept, each with a 2-bit index; groups count kept elements
+    int4+11:16        11 of 16 kept, with a mask of 16 bits, which is smaller than eleven 4-bit indices
     int4_g16+out1%    1 % of the elements besides in a side table of 16-bit value and 16-bit index (SpQR)
     vq16x8            one 16-bit index per 8 elements, 16-bit codebook amortised over 4096 x 4096 elements
     bit3              3 binary planes, multiplied one by one as 1-bit products if both operands are (ABQ-LLM)
@@ -163,7 +164,7 @@ def _with_part(base: Format, part: str, name: str) -> Format:
         kept, of = int(found[1]), int(found[2])
         if not 1 <= kept <= of or base.sparsity != (1, 1):
             raise _unknown(name, "one N:M sparsity with 1 <= N <= M expected, found")
-        index = math.ceil(math.log2(of)) if kept < of else 0
+        index = min(math.ceil(math.log2(of)), of / kept) if kept < of else 0      # or a mask of one bit per position
         return base.model_copy(update={"bits": (base.bits + index) * kept / of, "sparsity": (kept, of),
                                        "base": f"{base.base}+{part}"})
     if (found := re.fullmatch(r"(out|col|mix)(\d+(?:\.\d+)?)%(\w*)", part)) and float(found[2]) <= 100:

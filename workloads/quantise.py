@@ -190,8 +190,12 @@ def preset(name: str) -> QuantScheme:
     """The scheme of a ``--quant`` name: a preset, ``W{1..8}A{4,8,16}[_gN][_asym]``, ``w3``, or a number format.
 
     A bare number format below 16 bit means weights only, except those the presets name (fp8, int8, nvfp4 ...).
-    ``WEIGHT/ACTIVATION`` names two number formats: ``bit2/bit8``, ``int4_g128/int8``.
+    ``WEIGHT/ACTIVATION`` names two number formats: ``bit2/bit8``, ``int4_g128/int8``. Modules that differ follow behind
+    semicolons, each a pattern and what it gets: ``W4A8; lm_head=W4A8; q_proj=int4+8:16/int8``.
     """
+    if ";" in name:
+        first, *others = name.split(";")
+        return preset(first).model_copy(update={"name": name.strip(), "overrides": tuple(map(_override, others))})
     if "/" in name:
         stored, _, multiplied = name.strip().partition("/")
         return QuantScheme(name=name.strip(), default=Pair(weight=get_format(stored).name, act=get_format(multiplied).name))
@@ -212,6 +216,14 @@ def preset(name: str) -> QuantScheme:
         raise ValueError(f"--quant: unknown scheme {name!r}; did you mean {', '.join(near) or 'FP8, W4A16, NVFP4'}?"
                          ) from None
     return QuantScheme(name=fmt.name, default=Pair(weight=fmt.name, act=fmt.name if fmt.bits >= 16 else ""))
+
+
+def _override(text: str) -> Override:
+    """``pattern=scheme``. Raises ``ValueError`` for anything else."""
+    pattern, equals, scheme = (part.strip() for part in text.partition("="))
+    if not (pattern and equals and scheme):
+        raise ValueError(f"--quant: {text.strip()!r} is no 'pattern=scheme', e.g. lm_head=W4A8")
+    return Override(pattern=pattern, pair=preset(scheme).default)
 
 
 def with_modes(scheme: QuantScheme, *, gemm: str = "", moe: str = "", kv: str = "", attention: str = "") -> QuantScheme:

@@ -51,7 +51,7 @@ def test_binding_together_is_binding_one_by_one() -> None:
 
 
 def test_a_format_that_an_engine_lacks_falls_back_to_a_wider_one() -> None:
-    hw = bind([load_device("a100_sxm4_80gb"), load_device("kv260")])
+    hw = bind([load_device("a100_sxm4_80gb"), load_device("cambricon_llm_s")])
     assert hw.rate_table["fp8"][0] == hw.rate_table["bf16"][0]
     assert "fp8" not in hw.native[0]
     assert np.isnan(hw.rate_table["bf16"][1])
@@ -59,7 +59,7 @@ def test_a_format_that_an_engine_lacks_falls_back_to_a_wider_one() -> None:
 
 
 def test_what_a_rule_filled_in_is_listed() -> None:
-    device = load_device("alveo_u280")                       # its brief gives no idle power
+    device = load_device("tpu_v3")                           # its brief gives no idle power
     ruled = bind([device])
     assert ruled.idle[0] == pytest.approx(0.13 * ruled.tdp[0])
     assert "power.idle (share of TDP typical of GPUs)" in ruled.assumed[0]

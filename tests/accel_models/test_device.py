@@ -126,7 +126,7 @@ def test_fallback(device: str, fmt: str, used: str) -> None:
 
 def test_no_fallback_to_a_narrower_format() -> None:
     with pytest.raises(ValueError, match="no engine rate for bf16"):
-        load_device("alveo_u280").rate("bf16")
+        load_device("cambricon_llm_s").rate("bf16")
     with pytest.raises(ValueError, match="unknown compute format 'fp7'"):
         load_device("h200_sxm").rate("fp7")
 

@@ -31,6 +31,7 @@ WORK: dict[str, tuple[float, float, float]] = {
 }
 #: Sample hardware by keyword; keywords with a default keep it.
 HARDWARE: dict[str, float] = {
+    "clock": 2.25e8,
     "peak": 3e14, "vector_peak": 2e13, "n_units": 108, "dram_bandwidth": 2e12, "l2_bandwidth": 5e12, "l2_capacity": 4e7,
     "bandwidth": 3e11, "j_per_op": 5e-13, "j_per_byte": 4e-11, "idle_power": 80.0, "tdp": 400.0,
     "internode_bandwidth": 5e10, "devices_per_node": 4.0,
@@ -40,7 +41,8 @@ ON: dict[str, float] = {"launch": 1e-6, "latency": 1e-6, "internode_latency": 2e
                         "warm": 0.5, "dealt": 1.0, "repeated": 0.5, "skew": 0.8, "quant_kernels": 1.0,
                         "quant_bytes": 3.0, "vector_path": 0.5, "pack_limit": 8.0, "max_split": 16.0, "congestion": 0.1,
                         "passes": 1.0, "pair_time": 1e-9, "direct_efficiency": 0.3, "direct_limit": 1e6,
-                        "j_per_byte_cache": 1e-11, "decode": 0.5, "reach_loss": 0.1, "appends": 1.0, "gather_bytes": 1.0}
+                        "j_per_byte_cache": 1e-11, "decode": 0.5, "reach_loss": 0.1, "appends": 1.0, "gather_bytes": 1.0,
+                        "load_gap": 3e-7, "sync": 1e-6}
 #: Rates and capacities: more of one never costs more.
 FASTER = ("peak", "vector_peak", "dram_bandwidth", "l2_bandwidth", "bandwidth", "internode_bandwidth")
 

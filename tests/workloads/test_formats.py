@@ -112,7 +112,7 @@ def test_composition_laws(width: int, group: int, zero: bool, m: int, n: int, sh
     assert base.bits > get_format(f"int{width}").bits
     sparse = get_format(f"{name}+{n}:{m}")
     assert sparse.sparsity == (n, m)
-    index_bits = 0 if n == m else max(1, int(m - 1).bit_length())
+    index_bits = 0 if n == m else min(max(1, int(m - 1).bit_length()), m / n)        # indices, or a mask of m bits
     assert sparse.bits == pytest.approx((base.bits + index_bits) * n / m)
     assert get_format(f"{name}+out{share}%").bits == pytest.approx(base.bits + 0.32 * share)
 

@@ -192,3 +192,18 @@ def test_fp4_block_error_is_half_the_widest_gap() -> None:
     scale = np.abs(x).max(1, keepdims=True) / 6
     near = grid[np.abs(np.abs(x / scale)[..., None] - grid).argmin(-1)] * np.sign(x) * scale
     assert (np.abs(near - x).max(1) <= scale[:, 0] * (1 + 1e-12)).all()
+
+
+def test_modules_that_differ_follow_behind_semicolons() -> None:
+    q = apply_scheme(NET, preset("W4A8; lm_head=int8/int8; q_proj=int4+11:16/int8"))
+    assert q.lm_head
+    assert (q.lm_head.weight, q.lm_head.act) == ("int8", "int8")
+    assert q.layers[0].mixer
+    assert [x.weight for x in q.layers[0].mixer.linears] == ["int4+11:16", "int4_g128"]
+    assert sum(weights_bytes(q).values()) < sum(weights_bytes(apply_scheme(NET, preset("W4A8"))).values())
+
+
+@pytest.mark.parametrize("bad", ["W4A8;", "W4A8;lm_head", "W4A8;=int8", "W4A8;lm_head="])
+def test_a_module_without_a_scheme_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match="is no 'pattern=scheme', e.g. lm_head=W4A8"):
+        preset(bad)

@@ -1,0 +1,148 @@
+"""FPGA designs: arrays of DSP chains (kind ``dsp``) or of ternary adder lanes (kind ``ternary``) in the fabric.
+
+The design is part of the device file: ``[engine.matrix.figure]`` says how wide the arrays are, what feeds them and what
+they may keep on chip; ``units``, ``resources`` and ``memory`` say what the part has. A design that the part cannot hold is
+refused. What nothing was measured for is ``assumed`` and sure to a factor of two; a design file may state another
+``spread``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from accel_models.bind import Hardware
+from accel_models.columns import UNMEASURED, Columns, Stack
+from accel_models.cost.energy import energy
+from accel_models.cost.fpga import array_attention, array_gemm, array_stream, resources
+from accel_models.cost.terms import Array, Cost
+from accel_models.families.general import Pricer
+from accel_models.kernels import multiply
+from workloads.formats import get_format
+from workloads.ops import Attention, Elementwise, Gemm, Op, Scan
+
+#: Cycles of a run beside its beats: contracts of sparse_dsp_chain (T = beats + 2) and ternary_acc (T = beats + 1).
+FILL = {"dsp": 2.0, "ternary": 1.0}
+#: Number format in which an array does one beat a clock at its full rate.
+NATIVE = "int8"
+#: Figures of a design that formulas take as they are, and what they are where a file does not say (None: it must).
+SHAPE: dict[str, float | None] = {"slices": None, "tile_m": None, "tile_n": None, "tile_k": None, "vector_n": None,
+                                  "efficiency": 1.0}
+WIRES: dict[str, float | None] = {"channels": 1.0, "channels_used": np.inf, "load_bytes": 8192.0}
+#: Passes over the elements of kernels that need more than one (mean or maximum first).
+PASSES = {"rmsnorm": 2.0, "add_rmsnorm": 2.0, "layernorm": 2.0, "add_layernorm": 2.0, "softmax": 2.0, "sampling": 2.0}
+#: Kernels whose operands lie in memory whatever the buffers hold: a table that is looked up, the cache that is appended to.
+OFF_CHIP = ("embedding", "kv_append")
+
+
+def _given(hw: Hardware, col: Columns, names: Mapping[str, float | None]) -> dict[str, Array]:
+    return {name: col(hw.figure(name, default)) for name, default in names.items()}
+
+
+def _wires(hw: Hardware, col: Columns) -> dict[str, Array]:
+    """How arrays are fed: clock, channels and ports."""
+    width, own = hw.figure("port_bytes", np.inf), hw.figure("port_hz", np.nan)
+    port = width * np.where(np.isnan(own), hw.clock, own)
+    return _given(hw, col, WIRES) | {
+        # A rate that is set by hand, or varied, changes the clock of the array; the ports keep theirs.
+        "clock": col(hw.rate_table[NATIVE] / (2.0 * hw.figure("pack", 1.0) * hw.n_units)),
+        "dram_bandwidth": col(hw.dram_bandwidth), "port_rate": col(port), "load_gap": col(hw.figure("load_gap_s", 0.0)),
+        "sync": col(hw.figure("sync_s", 0.0))}
+
+
+def check(hw: Hardware) -> None:
+    """Refuse a design that its part cannot hold: a ``ValueError`` of one line naming the device and the resource."""
+    shape = {k: hw.figure(k) for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n")}
+    needs = resources(**shape, pack=hw.figure("pack", 1.0), lut_per_mac=hw.figure("lut_per_mac", 0.0),
+                      uram_bytes=hw.figure("uram_bytes", 0.0), bram_bytes=hw.figure("bram_bytes", 0.0),
+                      dsp_per_mac=np.array([float(kind == "dsp") for kind in hw.engine]))
+    has = {"dsp": np.where([kind == "dsp" for kind in hw.engine], hw.n_units, np.inf), "lut": hw.figure("lut", np.inf),
+           "uram": hw.figure("uram", np.inf), "bram18": hw.figure("bram18", np.inf)}
+    for name, limit in has.items():
+        for (device, *_), need, left in zip(hw.identity, getattr(needs, name), limit, strict=True):
+            if need > left:
+                raise ValueError(f"{device}: engine.matrix.figure: the design takes {need:.0f} {name}, the part has "
+                                 f"{left:.0f}; make slices, tiles or buffers smaller")
+    if np.any(short := hw.figure("channels_used", 0.0) > hw.figure("channels", 1.0)):
+        device = hw.identity[int(np.argmax(short))][0]
+        raise ValueError(f"{device}: engine.matrix.figure.channels_used: {hw.figure('channels_used', 0.0).max():.0f}, but "
+                         f"the memory has {hw.figure('channels', 1.0).max():.0f} channels")
+
+
+def _priced(cost: Cost, n_ops: int, hw: Hardware, col: Columns) -> Stack:
+    """Interval of an unmeasured formula (or the file's own), and energy from the design's joules an operation and byte."""
+    spread = hw.figure("spread", UNMEASURED)
+    joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=col(hw.figure("op_j", 0.0)),
+                    j_per_byte=col(hw.figure("byte_j", 0.0)), idle_power=col(hw.idle), tdp=col(hw.tdp)).total
+    shape = np.shape(cost.time)
+    source = tuple("transferred" if s < UNMEASURED else "assumed" for s in spread)
+    return Stack(cost, np.broadcast_to(col(1.0 / spread), shape), np.broadcast_to(col(spread), shape), joules,
+                 (source,) * n_ops)
+
+
+def _share(formats: Sequence[str], hw: Hardware, col: Columns) -> Array:
+    """Rate of each op's format over that of ``NATIVE``: wider operands take several passes."""
+    return col.rates([(f,) * len(hw) for f in formats]) / col(hw.rate_table[NATIVE])
+
+
+def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    check(hw)
+    col = Columns(hw, f["m"].ndim - 2)
+    weights = [get_format(op.w) for op in ops]
+    computed = [multiply(op.a, op.w, hw.native[0]).compute for op in ops]
+    wide = [get_format(op.a).nbytes for op in ops]
+    cost = array_gemm(f["m"], f["n"], f["k"], f["batch"], **_given(hw, col, SHAPE), **_wires(hw, col), fill=FILL[kind],
+                      rate_share=_share(computed, hw, col), kept=col.each([w.sparsity[0] / w.sparsity[1] for w in weights]),
+                      bytes_a=col.each(wide), bytes_w=col.each([w.nbytes for w in weights]), bytes_out=col.each(wide),
+                      buffer_bytes=col(hw.figure("buffer_bytes", np.inf)))
+    return _priced(cost, len(ops), hw, col)
+
+
+def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    check(hw)
+    col = Columns(hw, f["batch"].ndim - 2)
+    # The array multiplies in the format of the cache: new queries are cut to it on their way.
+    cache = [get_format(op.kv) for op in ops]
+    computed = [c.compute if c.bits < 16 else get_format(op.q).compute for c, op in zip(cache, ops, strict=True)]
+    formula: Callable[..., Cost] = array_attention
+    cost = formula(*(f[k] for k in ("batch", "q_len", "kv_len", "n_heads", "head_dim", "v_head_dim", "window")),
+                   kv_elements=f["kv_elements"], causal=col.each([float(op.causal) for op in ops]),
+                   lanes=col(hw.figure("lanes")), fill=FILL[kind], rate_share=_share(computed, hw, col),
+                   bytes_kv=col.each([c.nbytes for c in cache]), pattern=col(hw.figure("cache_pattern", 1.0)),
+                   **_given(hw, col, SHAPE), **_wires(hw, col))
+    return _priced(cost, len(ops), hw, col)
+
+
+def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    check(hw)
+    col = Columns(hw, f["rows"].ndim - 2)
+    moved = f["bytes_read"] + f["bytes_written"]
+    off = np.maximum(col.each([float(op.kind in OFF_CHIP) for op in ops]), moved > col(hw.figure("buffer_bytes", np.inf)))
+    cost = array_stream(f["rows"], f["cols"], moved * off, passes=col.each([PASSES.get(op.kind, 1.0) for op in ops]),
+                        **_lanes(hw, col))
+    return _priced(cost, len(ops), hw, col)
+
+
+def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    check(hw)
+    col = Columns(hw, f["batch"].ndim - 2)
+    state = f["batch"] * f["state_elements"] * col.each([get_format(op.state).nbytes for op in ops])
+    moved = np.where(state > col(hw.figure("buffer_bytes", np.inf)), 2.0 * state, 0.0)
+    cost = array_stream(f["batch"] * f["q_len"], f["flops_per_token"] / 2.0, moved, **_lanes(hw, col))
+    return _priced(cost, len(ops), hw, col)
+
+
+def _lanes(hw: Hardware, col: Columns) -> dict[str, Array]:
+    return {"lanes": col(hw.figure("lanes"))} | _given(hw, col, {k: SHAPE[k] for k in ("slices", "efficiency")}) \
+        | _wires(hw, col)
+
+
+def _pricers(kind: str) -> dict[type[Op], Pricer]:
+    of_kind: dict[type[Op], Callable[..., Any]] = {Gemm: _gemm, Attention: _attention}
+    return {op: partial(f, kind=kind) for op, f in of_kind.items()} | {Elementwise: _elementwise, Scan: _scan}
+
+
+DSP, TERNARY = _pricers("dsp"), _pricers("ternary")

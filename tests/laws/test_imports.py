@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -18,7 +19,8 @@ ORDER = ("rtl", "workloads", "accel_models", "sim", "validate")
 #: The one home of each outside library that has one, and the packages that may use the common ones.
 HOMES = {"scipy": "validate/fit.py", "simpy": "sim/kernel.py", "matplotlib": "sim/figures.py",
          "pyarrow": "validate/import_formats.py"}
-OUTSIDE = {"rtl": {"numpy", "cocotb"}, "workloads": {"numpy", "pydantic"}, "accel_models": {"numpy", "pydantic"},
+OUTSIDE = {"rtl": {"numpy", "cocotb", "cocotb_tools", "pyverilog"}, "workloads": {"numpy", "pydantic"},
+           "accel_models": {"numpy", "pydantic"},
            "sim": {"numpy", "pydantic", "click", "rich"}, "validate": {"numpy", "pydantic", "click", "rich", "cupy"}}
 #: Imports inside functions: lazy loading of commands, and of an optional extra, never to dodge a circle.
 LAZY = {"sim/cli.py", "validate/measure.py", "validate/import_formats.py"}
@@ -72,6 +74,22 @@ def test_each_outside_library_has_its_home(path: str) -> None:
             assert path == HOMES[top], f"{path} imports {name}; its home is {HOMES[top]}"
         elif top not in ORDER and top not in sys.stdlib_module_names:
             assert top in OUTSIDE[path.split("/")[0]], f"{path} imports {name}"
+
+
+#: Homes inside the hardware folder: cost models import contracts, so those and golden models keep to numpy.
+RTL_HOMES = {"cocotb": r"rtl/(harness/(streams|suite)|\w+/bench)\.py", "cocotb_tools": r"rtl/harness/build\.py",
+             "pyverilog": r"rtl/harness/interface\.py"}
+PURE = r"rtl\.(harness\.unit|\w+\.(golden|contract))"
+
+
+@pytest.mark.parametrize("path", [m for m in MODULES if m.startswith("rtl/")])
+def test_hardware_imports(path: str) -> None:
+    pure = re.fullmatch(PURE, path.removesuffix(".py").replace("/", "."))
+    for name in imports(path):
+        home = RTL_HOMES.get(name.split(".")[0])
+        assert home is None or re.fullmatch(home, path), f"{path} imports {name}; its home is {home}"
+        if pure and name.startswith("rtl"):
+            assert re.fullmatch(PURE, name), f"{path} imports {name}: a cost model would load it"
 
 
 @pytest.mark.parametrize("path", [m for m in MODULES if m not in LAZY])

@@ -1,0 +1,165 @@
+"""Compiles a unit with its parameters; a build is kept under a hash of sources, parameters and tools.
+
+So only changed sources are rebuilt, and builds of the same thing by several processes are made once (a lock per build).
+Verilator's own runtime, most of a cold build, is compiled once per set of options and copied into each new build.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from rtl.harness import toolchain
+from rtl.harness.toolchain import environment
+
+try:
+    from cocotb_tools.runner import Icarus, Verilator
+except ImportError:                    # without the extra: ``toolchain.simulator`` says so before anything is built
+    Icarus = Verilator = object        # type: ignore[assignment, misc]
+
+TIMESCALE = ("1ns", "1ps")
+_YEARS = 10 * 365 * 86400.0
+#: Random values where Verilator would put zeros: at the start and for X.
+RANDOM = ("--x-initial", "unique", "--x-assign", "unique")
+WAIVED = ("-Wno-fatal",)
+
+
+class BuildError(Exception):
+    """The simulator's compiler refused the sources; the text is its log."""
+
+
+class TimeLimitError(Exception):
+    """A tool ran past its time limit."""
+
+
+class _Limited:
+    """Runs the commands of a cocotb runner under the tools' environment and within a time limit."""
+
+    limit: float = 600.0
+    env: dict[str, str]
+    log: logging.Logger
+
+    def _execute_cmds(self, cmds: Sequence[Sequence[str]], cwd: Any, stdout: TextIO | None = None) -> None:
+        for cmd in cmds:
+            try:
+                done = subprocess.run(cmd, cwd=cwd, env=self.env | environment(), check=False, timeout=self.limit,
+                                      stdout=stdout, stderr=subprocess.STDOUT)
+            except subprocess.TimeoutExpired as e:
+                raise TimeLimitError(f"{Path(cmd[0]).name}: stopped after {self.limit:g} s") from e
+            if done.returncode:
+                raise RuntimeError(f"{Path(cmd[0]).name} ended with code {done.returncode}")
+
+
+class VerilatorRunner(_Limited, Verilator):
+    def _simulator_in_path_build_only(self) -> None:
+        self.executable = str(toolchain.verilator())
+
+
+class IcarusRunner(_Limited, Icarus):
+    pass
+
+
+def runner(simulator: str, limit: float = 600.0) -> VerilatorRunner | IcarusRunner:
+    """cocotb's runner of a simulator with our environment and time limit. [s]"""
+    made = VerilatorRunner() if simulator == "verilator" else IcarusRunner()
+    made.limit = limit
+    made.log.setLevel(logging.CRITICAL)
+    return made
+
+
+def build(sources: Sequence[Path], top: str, params: Mapping[str, int], *, simulator: str = "verilator", coverage: bool = False,
+          waves: bool = False, limit: float = 600.0) -> Path:
+    """Directory of a finished build. Raises ``BuildError`` with the log, ``TimeLimitError``, ``MissingToolError``."""
+    toolchain.simulator(simulator)
+    options = _options(simulator, coverage)
+    key = hashlib.sha256(repr((toolchain.identity(simulator), [(p.name, p.read_bytes()) for p in sources], top,
+                               sorted(params.items()), options, waves)).encode()).hexdigest()[:20]
+    home = toolchain.cache_dir() / f"{top}-{key}"
+    with locked(home):
+        done = home / ".done"
+        if not done.exists():
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir(parents=True)
+            warm = _warm_dir(options, waves) if simulator == "verilator" else None
+            if warm and warm.exists():
+                _copy_runtime(warm, home)
+            _compile(home, sources, top, params, simulator, options, waves, limit)
+            if warm and not warm.exists():
+                _keep_runtime(home, warm)
+            _trim(home)
+            done.touch()
+        os.utime(done)
+    return home
+
+
+def _options(simulator: str, coverage: bool) -> tuple[str, ...]:
+    if simulator == "icarus":
+        return ("-Wall",)
+    return (*WAIVED, *RANDOM, "--default-language", "1364-2005",
+            *(("--coverage-line", "--coverage-toggle") if coverage else ()))
+
+
+def _compile(home: Path, sources: Sequence[Path], top: str, params: Mapping[str, int], simulator: str,
+             options: Sequence[str], waves: bool, limit: float) -> None:
+    log = home / "build.log"
+    try:
+        runner(simulator, limit).build(sources=list(sources), hdl_toplevel=top, parameters=dict(params), build_dir=home,
+                                       build_args=list(options), timescale=TIMESCALE, waves=waves, log_file=log)
+    except (RuntimeError, SystemExit) as e:
+        raise BuildError(f"{top} {dict(params)}: {e}\n{log.read_text(errors='replace')[-4000:]}") from e
+
+
+# -- the runtime, compiled once ------------------------------------------------------------------------------------
+
+def _warm_dir(options: Sequence[str], waves: bool) -> Path:
+    key = hashlib.sha256(repr((toolchain.identity("verilator"), tuple(options), waves)).encode()).hexdigest()[:12]
+    return toolchain.cache_dir() / f"runtime-{key}"
+
+
+def _runtime(folder: Path) -> list[Path]:
+    return [p for stem in ("verilated*", "verilator") for ending in (".o", ".d") for p in folder.glob(stem + ending)]
+
+
+def _copy_runtime(warm: Path, home: Path) -> None:
+    later = time.time() + _YEARS       # make compares with sources whose time stamps are those of the installation
+    for p in _runtime(warm):
+        shutil.copyfile(p, home / p.name)
+        os.utime(home / p.name, (later, later))
+
+
+def _keep_runtime(home: Path, warm: Path) -> None:
+    part = warm.with_name(f"{warm.name}.{os.getpid()}")
+    part.mkdir(parents=True, exist_ok=True)
+    for p in _runtime(home):
+        shutil.copyfile(p, part / p.name)
+    try:
+        part.rename(warm)
+    except OSError:                    # another process was first
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _trim(home: Path) -> None:
+    """Only what runs is kept: objects and archives are most of a build's size."""
+    for ending in ("*.o", "*.a", "*.gch", "*.d", "*.cpp"):
+        for p in home.glob(ending):
+            p.unlink()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside a path; other processes wait."""
+    with path.with_name(path.name + ".lock").open("w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(f, fcntl.LOCK_UN)

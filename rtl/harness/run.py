@@ -1,0 +1,129 @@
+"""Verifies one unit with one set of parameters in a simulator: JUnit from cocotb, a JSON record, waves on request."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rtl.harness.build import BuildError, TimeLimitError, build, runner
+from rtl.harness.registry import load, sources
+from rtl.harness.unit import Params, Unit
+
+#: Seeds of the fast and of the thorough tier: first, number.
+SEEDS = {"fast": (0, 64), "thorough": (0, 1024)}
+
+
+@dataclass
+class Outcome:
+    """Result of one run. ``failed``: test -> one-line reason; ``record``: what the suite wrote (cycles, bins, edges)."""
+
+    unit: str
+    params: Params
+    simulator: str
+    passed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    build_s: float = 0.0
+    run_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.passed) and not self.failed
+
+    def as_data(self) -> dict[str, Any]:
+        return {"unit": self.unit, "params": dict(self.params), "simulator": self.simulator, "ok": self.ok,
+                "passed": self.passed, "failed": self.failed, "build_s": round(self.build_s, 3),
+                "run_s": round(self.run_s, 3), **self.record}
+
+
+def verify(unit: Unit, params: Params, *, simulator: str = "verilator", seeds: tuple[int, int] = SEEDS["fast"],
+           tests: str = "", files: Sequence[Path] | None = None, first_failure: bool = False, coverage: Path | None = None,
+           waves: Path | None = None, junit: Path | None = None, limit: float = 600.0) -> Outcome:
+    """Build and run all tests of a unit (or those whose name matches ``tests``).
+
+    ``files``: sources in place of the unit's own. ``coverage``, ``waves``, ``junit``: files to write. ``limit``: of the
+    run alone [s]. A build that fails and a run past its limit are failures of the outcome, not exceptions;
+    raises ``MissingToolError`` if the simulator is not there.
+    """
+    out = Outcome(unit.name, params, simulator)
+    start = time.monotonic()
+    try:
+        home = build(files or sources(unit), unit.name, params, simulator=simulator, coverage=coverage is not None,
+                     waves=waves is not None)
+    except (BuildError, TimeLimitError) as e:
+        out.failed["build"] = str(e)
+        return out
+    out.build_s, start = time.monotonic() - start, time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="perfboard-rtl-") as tmp:
+        _run(out, unit, home, Path(tmp), simulator, seeds, tests, first_failure, waves is not None, limit)
+        kept = {"results.xml": junit, "coverage.dat": coverage, "dump.vcd": waves, f"{unit.name}.fst": waves}
+        for name, target in kept.items():
+            if target is not None and (Path(tmp) / name).exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(tmp) / name, target)
+    out.run_s = time.monotonic() - start
+    return out
+
+
+def _run(out: Outcome, unit: Unit, home: Path, work: Path, simulator: str, seeds: tuple[int, int], tests: str,
+         first_failure: bool, waves: bool, limit: float) -> None:
+    """Start the simulator in a directory of its own and read what it left there."""
+    record, results, log = work / "record.json", work / "results.xml", work / "run.log"
+    bench = f"rtl.{unit.name}.bench" if find_spec(f"rtl.{unit.name}.bench") else f"{unit.name}.bench"
+    env = {"PERFBOARD_BENCH": bench, "PERFBOARD_PARAMS": json.dumps(dict(out.params)), "PERFBOARD_RECORD": str(record),
+           "PERFBOARD_SEEDS": f"{seeds[0]},{seeds[1]}", "COCOTB_MAX_FAILURES": "1" if first_failure else "0",
+           "COCOTB_LOG_LEVEL": "WARNING"}
+    plus = ["+verilator+rand+reset+2", f"+verilator+seed+{seeds[0] % 2000 + 1}"] if simulator == "verilator" else []
+    made = runner(simulator, limit)
+    try:
+        made.test(test_module=["rtl.harness.suite", bench], hdl_toplevel=unit.name, hdl_toplevel_lang="verilog", build_dir=home,
+                  test_dir=work, results_xml=str(results), extra_env=env, plusargs=plus, seed=seeds[0], log_file=log,
+                  waves=waves, test_filter=tests or None)
+    except TimeLimitError as e:
+        out.failed["run"] = str(e)
+    except (RuntimeError, SystemExit):
+        pass                                  # which tests failed stands in the results
+    if record.exists():
+        out.record = json.loads(record.read_text(encoding="utf-8"))
+    _read(out, results, log)
+
+
+def _read(out: Outcome, results: Path, log: Path) -> None:
+    if not results.exists():
+        tail = log.read_text(errors="replace")[-1500:] if log.exists() else ""
+        out.failed.setdefault("run", f"the simulator left no results\n{tail}")
+        return
+    for case in ET.parse(results).getroot().iter("testcase"):
+        name = case.get("name", "")
+        bad = [e for kind in ("failure", "error") for e in case.iter(kind)]
+        if bad:
+            out.failed[name] = " ".join((bad[0].get("message") or bad[0].text or "failed").split())[:600]
+        elif not list(case.iter("skipped")):
+            out.passed.append(name)
+
+
+def main(words: Sequence[str]) -> int:
+    """``python -m rtl.harness.run UNIT [SIMULATOR]``: all parameter sets of a unit, while it is being written."""
+    simulator = words[1] if len(words) > 1 else "verilator"
+    unit, bad = load(words[0]), 0
+    for params in (*unit.fast, *unit.thorough):
+        out = verify(unit, params, simulator=simulator)
+        print(f"{unit.name} {dict(params)}: {'pass' if out.ok else 'FAIL'}  build {out.build_s:.1f} s, run {out.run_s:.1f} s, "
+              f"{out.record.get('edges', 0)} edges, {len(out.record.get('bins', []))} bins")
+        for test, why in out.failed.items():
+            print(f"  {test}: {why}")
+        bad += not out.ok
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

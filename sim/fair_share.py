@@ -87,6 +87,8 @@ def fair_rates(links: Sequence[Link], flows: Sequence[Stream]) -> list[float]:
     """Max-min fair rate of each flow, in order. [B/s] ``links``: all that the flows cross, with no other flows on them."""
     if len(flows) == 1:
         return [min(flows[0].cap, *(link.rate for link in links))]
+    if len(links) == 1:
+        return _fair_on_one(links[0].rate, [flow.cap for flow in flows])
     rates: dict[Stream, float] = {}
     left = {link: link.rate for link in links}
     count = {link: len(link.flows) for link in links}
@@ -106,3 +108,15 @@ def fair_rates(links: Sequence[Link], flows: Sequence[Stream]) -> list[float]:
         rates |= stopped
         rising = [flow for flow in rising if flow not in stopped]
     return [rates[flow] for flow in flows]
+
+
+def _fair_on_one(rate: float, caps: Sequence[float]) -> list[float]:
+    """The same for flows that share one link alone, without the search for the fullest."""
+    left, n = rate, len(caps)
+    level = left / n
+    for cap in sorted(caps):
+        if cap > level * (1 + SAME):
+            return [c if c <= level * (1 + SAME) else level for c in caps]
+        left, n = left - cap, n - 1
+        level = left / n if n else cap
+    return list(caps)

@@ -9,6 +9,7 @@ a plain call an instant is what costs least.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
@@ -67,11 +68,15 @@ def run(graph: TaskGraph, *, record: bool = False, progress: Callable[[int, int]
 
     kernel = Kernel(graph.resources, graph.tasks, note, window=total + 1, record=record)
     kernel.progress = progress and (lambda ended: progress(ended, total))
-    done = True
+    done, collects = True, gc.isenabled()
+    gc.disable()                                   # nothing here refers in circles, and looking for it takes a third
     try:
         kernel.run()
     except KeyboardInterrupt:
         done = False
+    finally:
+        if collects:
+            gc.enable()
     return Run(np.array(ready, np.int64), np.array(start, np.int64), np.array(end, np.int64), max(0, max(end, default=0)),
                kernel.counters(), done)
 
@@ -168,7 +173,8 @@ class Kernel:
         event.callbacks = self._callbacks                            # SimPy takes them away; the event serves again
         self.now = now = int(self._env.now)
         self._due = self._agenda.pop(now, self._due)
-        self._admit()
+        if self._window:
+            self._admit()
         while True:
             while self._due:                                         # tasks without engines end here and free others,
                 self._settle()                                       # so that all who are ready now are weighed together
@@ -202,7 +208,8 @@ class Kernel:
                     self._move(live)
                 else:
                     self._end(live)
-        self._admit()
+        if self._window:
+            self._admit()
         if self._vacated:
             self._grant(self._vacated, self._enqueue)
 

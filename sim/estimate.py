@@ -166,7 +166,7 @@ def _step(ops: Sequence[Op], priced: Sequence[Priced], hw: Hardware, n_axes: int
     time = sum(times, np.zeros(()))
     lo, hi = compose(ops, priced, times, time)
     works = tuple(work(op) for op in ops)
-    sol, bound, flops, nbytes = _limit(ops, works, hw, n_axes)
+    sol, bound, flops, nbytes = limit(ops, works, hw, n_axes)
     joules = sum((p.energy * n for n, p in zip(counts, priced, strict=True)), np.zeros(()))
     return Step(tuple(ops), tuple(priced), works, time, lo, hi, sol, bound, flops, nbytes, joules)
 
@@ -202,8 +202,10 @@ def compose(ops: Sequence[Op], priced: Sequence[Priced], times: Sequence[Array],
     return np.minimum(lo, time), np.maximum(hi, time)
 
 
-def _limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) -> tuple[Array, Array, Array, Array]:
-    """Speed of light: each resource at its peak, perfectly overlapped, weights and cache moved exactly once."""
+def limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) -> tuple[Array, Array, Array, Array]:
+    """Speed of light: each resource at its peak, perfectly overlapped, weights and cache moved exactly once.
+
+    Returns the time [s], what sets it (0 compute, 1 memory, 2 link), operations, and bytes of weights and cache."""
     moved: Array = np.zeros(())
     sent: Array = np.zeros(())
     flops: dict[str, Array] = {}

@@ -18,18 +18,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from accel_models.device import one_line
 
 Quantity = Literal["time", "linears", "tpot", "ttft", "e2el", "tokens_per_s", "throughput", "weights", "memory",
-                   "max_batch", "power", "memory_bound", "prompt_memory_bound"]
+                   "max_batch", "power", "memory_bound", "prompt_memory_bound", "prompt_rate", "energy", "prompt_energy"]
 #: Quantities of which more is better; of the others (times, sizes) less is.
-MORE_IS_BETTER = ("tokens_per_s", "throughput", "max_batch", "memory_bound", "prompt_memory_bound")
+MORE_IS_BETTER = ("tokens_per_s", "throughput", "max_batch", "memory_bound", "prompt_memory_bound", "prompt_rate")
 UNITS: dict[str, str] = {"time": "s", "linears": "s", "tpot": "s", "ttft": "s", "e2el": "s", "tokens_per_s": "tok/s",
                          "throughput": "tok/s/device", "weights": "B", "memory": "B", "max_batch": "sequences",
-                         "power": "W", "memory_bound": "of products", "prompt_memory_bound": "of products"}
+                         "power": "W", "memory_bound": "of products", "prompt_memory_bound": "of products",
+                         "prompt_rate": "tok/s", "energy": "J/token", "prompt_energy": "J/token"}
 
 
 class Side(BaseModel):
-    """One setting. With ``model``: the fields of a query (``perfboard whatif``); without: products of the ``shapes``
-    (n, k) with ``m`` rows each, or m times one row if ``each_row``. ``batch = 0`` is the largest that fits, at most
-    ``batch_cap``."""
+    """One setting. With ``model``: the fields of a query (``perfboard whatif``; with ``techniques`` or ``simulated``:
+    ``perfboard simulate``); without: products of the ``shapes`` (n, k) with ``m`` rows each, or m times one row if
+    ``each_row``. ``batch = 0`` is the largest that fits, at most ``batch_cap``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +50,11 @@ class Side(BaseModel):
     pp: int = 1
     dp: int = 1
     utilization: float = 0.9
+    # a model whose plan is simulated: techniques, each a table with its name in "use"; steps 0: as many as it needs
+    simulated: bool = False
+    techniques: tuple[dict[str, Any], ...] = ()
+    steps: int = 0
+    seed: int = 0
     # matrix products
     m: float = 1.0
     n: float = 0.0

@@ -118,7 +118,8 @@ def _estimate(query: Query) -> tuple[Setting, Estimate]:
     return setting, estimate(setting.spec, hardware, setting.workload, setting.parallel, framework=query.framework)
 
 
-def _query(side: Side) -> Query:
+def query_of(side: Side) -> Query:
+    """The question that a side of a model asks; its batch, where it is the largest that fits, worked out."""
     query = Query(model=side.model, hw=side.hw, batch=max(side.batch, 1), isl=side.isl, osl=side.osl, quant=side.quant,
                   gemm_quant=side.gemm_quant, kv_quant=side.kv_quant, tp=side.tp, pp=side.pp, dp=side.dp,
                   utilization=side.utilization, framework=side.framework, sets=_sets(side))
@@ -131,7 +132,7 @@ def _query(side: Side) -> Query:
 
 
 def _model(side: Side, quantity: Quantity) -> Outcome:
-    query = _query(side)
+    query = query_of(side)
     _, result = _estimate(query)
     decode = result.decode or result.prefill
     batch, steps = float(query.batch), float(query.osl - 1)

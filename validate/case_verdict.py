@@ -19,8 +19,10 @@ from typing import Literal
 import numpy as np
 
 from sim.estimate import Z80
-from validate.case import MORE_IS_BETTER, UNITS, Case, Claim
-from validate.case_outcome import Deviation, Outcome, evaluate
+from validate.case import MORE_IS_BETTER, UNITS, Case, Claim, Quantity, Side
+from validate.case_outcome import Deviation, Outcome
+from validate.case_outcome import evaluate as in_closed_form
+from validate.case_simulated import evaluate_simulated
 
 Verdict = Literal["explained", "partly", "not explained", "beyond the physical bound"]
 VERDICTS: tuple[Verdict, ...] = ("explained", "partly", "not explained", "beyond the physical bound")
@@ -91,6 +93,11 @@ def _rho(x: Deviation, y: Deviation) -> float:
     if x.kernel == y.kernel:
         return 1.0
     return RHO_OWN if x.own or y.own else RHO_TRANSFERRED
+
+
+def evaluate(side: Side, quantity: Quantity) -> Outcome:
+    """One side of a claim: simulated where it has techniques or asks for it, else in closed form."""
+    return (evaluate_simulated if side.simulated or side.techniques else in_closed_form)(side, quantity)
 
 
 def run(case: Case) -> Summary:

@@ -10,11 +10,13 @@ import numpy as np
 
 from accel_models.cost.terms import attribute
 from accel_models.price import Priced, price
+from sim.estimate import limit
 from sim.plan.block import Block, Move, Plan, check_memory
 from sim.plan.board import Board, Tier, copier
 from sim.plan.storage import read_seconds
 from sim.tasks import Flow, Labels, Resource, Task, TaskGraph, picoseconds
 from workloads.ops import Op
+from workloads.work import work
 
 Detail = Literal["block", "op"]
 
@@ -43,8 +45,10 @@ class Lowered:
     pieces: Mapping[tuple[int, str], tuple[Piece, ...]]
 
 
-def lower(plans: Sequence[Plan], *, detail: Detail = "block", pace: Mapping[str, float] | None = None) -> Lowered:
-    """Tasks of consecutive steps. ``pace`` stretches the times of an engine, or of all copies (key "copies").
+def lower(plans: Sequence[Plan], *, detail: Detail = "block", pace: Mapping[str, float] | None = None,
+          ideal: bool = False) -> Lowered:
+    """Tasks of consecutive steps. ``pace`` stretches the times of an engine, or of all copies (key "copies"). ``ideal``:
+    every op at its physical limit and every link at its peak, for the limit that this plan could reach.
 
     Raises ``ValueError`` for a plan that contradicts itself and ``DoesNotFitError`` for one that exceeds a memory.
     """
@@ -52,9 +56,9 @@ def lower(plans: Sequence[Plan], *, detail: Detail = "block", pace: Mapping[str,
         plan.check()
     check_memory(plans[0])
     board = plans[0].board
-    prices = _prices(plans)
+    prices = _prices(plans, ideal)
     resources = (*board.resources(), *_staging(plans))
-    maker = _Maker(board, {r.name for r in resources if r.kind == "buffer"}, pace or {}, detail)
+    maker = _Maker(board, {"copies": LINK_SHARE} if ideal else pace or {}, detail)
     pieces: dict[tuple[int, str], tuple[Piece, ...]] = {}
     for s, plan in enumerate(plans):
         for block in plan.blocks:
@@ -83,7 +87,7 @@ def _count(op: Op) -> float:
     return float(np.asarray(op.repeat))
 
 
-def _prices(plans: Sequence[Plan]) -> dict[_Key, Piece]:
+def _prices(plans: Sequence[Plan], ideal: bool) -> dict[_Key, Piece]:
     """Every distinct op once, all of one engine and framework in one call."""
     wanted: dict[tuple[str, str], dict[Op, None]] = {}
     for plan in plans:
@@ -97,6 +101,8 @@ def _prices(plans: Sequence[Plan]) -> dict[_Key, Piece]:
         for op, p in zip(ops, price(list(ops), hardware, framework=framework), strict=True):
             terms = {k: float(np.ravel(v)[0]) for k, v in attribute(p.cost).items()}
             seconds = float(np.ravel(p.cost.time)[0])
+            if ideal:
+                seconds = float(np.ravel(limit([op], [work(op)], hardware, 0)[0])[0])
             if not np.isfinite(seconds):
                 raise ValueError(f"{engine} of {plans[0].board.name} cannot run {type(op).__name__.lower()} in "
                                  f"{getattr(op, 'a', '') or getattr(op, 'q', '') or 'this format'}: no rate for it")
@@ -134,8 +140,8 @@ def _staged(move: Move) -> bool:
 class _Maker:
     """Tasks as they are made, and where each block ended up."""
 
-    def __init__(self, board: Board, buffers: set[str], pace: Mapping[str, float], detail: Detail) -> None:
-        self.board, self.buffers, self.pace, self.detail = board, buffers, pace, detail
+    def __init__(self, board: Board, pace: Mapping[str, float], detail: Detail) -> None:
+        self.board, self.pace, self.detail = board, pace, detail
         self.tasks: list[Task] = []
         self.ends: list[int] = []
         self.now: dict[str, tuple[int, Block]] = {}        # of this step: last task of each block

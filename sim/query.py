@@ -97,7 +97,7 @@ class Setting:
 def resolve(query: Query) -> Setting:
     """Load, quantise, change and check. Raises ``ValueError`` with one line that says what is wrong."""
     parallel = Parallel(tp=query.tp, pp=query.pp, dp=query.dp, ep=query.ep, etp=query.etp)
-    check_framework(query.framework, ("gemm", "attention", "moe", "elementwise", "collective"))
+    check_framework(query.framework, ("gemm", "attention", "moe", "elementwise", "collective", "cpu"))
     spec = _model(query)
     system = _system(query, parallel)
     workload = Workload(batch=query.batch, isl=query.isl, osl=query.osl, prefix=query.prefix,

@@ -86,7 +86,7 @@ def connected(touched: Iterable[Link]) -> Iterator[tuple[list[Link], list[Stream
 def fair_rates(links: Sequence[Link], flows: Sequence[Stream]) -> list[float]:
     """Max-min fair rate of each flow, in order. [B/s] ``links``: all that the flows cross, with no other flows on them."""
     if len(flows) == 1:
-        return [min(flows[0].cap, *(link.rate for link in links))]
+        return [min(flows[0].cap, *(link.rate for link in flows[0].over))]
     if len(links) == 1:
         return _fair_on_one(links[0].rate, [flow.cap for flow in flows])
     rates: dict[Stream, float] = {}

@@ -176,7 +176,7 @@ class Kernel:
         if self._window:
             self._admit()
         while True:
-            while self._due:                                         # tasks without engines end here and free others,
+            while self._due or self._vacated:                        # tasks without engines end here and free others,
                 self._settle()                                       # so that all who are ready now are weighed together
             self._grant(self._freed, self._start)
             if not self._due and self._stirred:

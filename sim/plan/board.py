@@ -60,11 +60,13 @@ class Tier:
 
 
 class Hop(NamedTuple):
-    """A link between two memories: its shared resource (one a direction), bandwidth [B/s] and latency [s]."""
+    """A link between two memories: its shared resource (one a direction), bandwidth [B/s], latency [s], and whether copies
+    over it reach only a share of its peak (what a storage memory delivers is its own model's business)."""
 
     resource: str
     bandwidth: float
     latency: float
+    lossy: bool
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def board(system: System) -> Board:
         a, b = join.between
         latency = join.link.latency.value if join.link.latency else 0.0
         for src, dst in ((a, b), (b, a)):
-            hop = Hop(f"{join.link.kind} {src}>{dst}", join.link.bandwidth.value, latency)
+            hop = Hop(f"{join.link.kind} {src}>{dst}", join.link.bandwidth.value, latency, join.link.kind != "storage")
             ways[homes[src][0], homes[dst][0]] = hop
     if not engines:
         raise ValueError(f"{system.name}: nothing on it computes")

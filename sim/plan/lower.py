@@ -20,9 +20,9 @@ from workloads.work import work
 
 Detail = Literal["block", "op"]
 
-#: Share of a link's peak that long copies reach (assumed; PCIe 3.0 and 4.0 copies from pinned memory reach 0.75 to 0.9,
-#: NVIDIA bandwidthTest results in public forums) and its range, taken as an 80 % interval.
-LINK_SHARE, LINK_LOW, LINK_HIGH = 0.85, 0.75, 0.95
+#: Share of a link's peak that long copies reach, and the range taken as its 80 % interval. Measured on PCIe: 12.35 of
+#: 15.75 GB/s on a V100 (gpu-benches), 55.4 of 63 on an H200 (ml-engineering); assumed alike for all links.
+LINK_SHARE, LINK_LOW, LINK_HIGH = 0.83, 0.78, 0.88
 
 
 class Piece(NamedTuple):
@@ -227,7 +227,7 @@ class _Maker:
         """Shared resources between two memories, the rate that a copy reaches [B/s], and the latency [s]."""
         hops = self.board.route(src, dst)
         share = LINK_SHARE / self.pace.get("copies", 1.0)
-        links = [h.bandwidth * share for h in hops]
+        links = [h.bandwidth * (share if h.lossy else 1.0) for h in hops]
         rates = [self.board.tier(t).bandwidth for t in (src, dst) if t]
         return (src, *(h.resource for h in hops), dst), min([*links, *rates]), sum(h.latency for h in hops)
 

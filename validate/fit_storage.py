@@ -82,7 +82,7 @@ def fit_curve(device: str, rows: Table) -> Curve:
     if not parameters:
         return Curve(device, rows, np.zeros(len(rows), dtype=bool), predict(rows, base), predict(rows, base), link, {}, {}, ())
     found = fit(lambda v: predict(part, base | dict(v)), np.asarray(part["block_bytes"] / part["bytes_per_s"]), parameters,
-                starts=4)
+                starts=24)             # the slowest stage has kinks, where a search stops
     return Curve(device, rows, chosen, predict(rows, base | found.values), predict(rows, base), link, found.values,
                  found.stderr, found.undetermined)
 

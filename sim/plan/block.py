@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sim.plan.board import Board
+from sim.plan.neurons import Neurons
 from workloads.model_spec import ModelSpec
 from workloads.ops import Op
 
@@ -43,7 +44,7 @@ class Block:
     it waits for the last block of the step before. ``weights`` and ``cache``: where its stored weights and KV cache lie,
     (tier, bytes) each. ``out_bytes``: what it hands on; where the next block computes from another memory it is sent
     there. ``sync_s``: fixed time before it starts, on top of what its kernels cost. ``model``: "" for the model asked
-    about, else which (a draft model).
+    about, else which (a draft model). ``neurons``: which neurons of a sparse feed-forward part it computes.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Block:
     priority: int = 0
     framework: str | None = None      # None: that of the plan
     model: str = ""
+    neurons: Neurons | None = None
 
     @property
     def weight_bytes(self) -> float:

@@ -1,0 +1,88 @@
+"""Neurons of a feed-forward part that are rarely active: which are, how many a batch needs, and the work for a part of them.
+
+Activity over the neurons follows a power law: ordered from the most to the least active, the neuron at the share u of all
+is active for a token with probability p(u) = min(1, c u^-s). ``s`` follows from a measured locality (the share ``hot`` of
+the neurons makes the share ``mass`` of all activations: hot^(1-s) = mass), ``c`` from the mean activity.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.ops import Elementwise, Gemm, Op
+
+#: Quantiles on which the power law is summed; halving them moves no share by more than 0.1 %.
+_GRID = 4096
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """``dense``: ops of the whole part before any neuron was left out. ``active``: mean share active for a token. ``lo`` to
+    ``hi``: the neurons meant, as quantiles of their order. ``mass`` 0 or ``hot`` = ``mass``: all equally active."""
+
+    dense: tuple[Op, ...]
+    active: float
+    hot: float
+    mass: float
+    lo: float = 0.0
+    hi: float = 1.0
+
+    def part(self, lo: float, hi: float) -> Neurons:
+        """Those between two quantiles of these."""
+        width = self.hi - self.lo
+        return replace(self, lo=self.lo + lo * width, hi=self.lo + hi * width)
+
+    @property
+    def width(self) -> float:
+        return self.hi - self.lo
+
+    def probability(self) -> NDArray[np.float64]:
+        """p(u) at the middles of equal steps between ``lo`` and ``hi``."""
+        u = self.lo + (np.arange(_GRID) + 0.5) / _GRID * self.width
+        return activity(u, self.active, self.hot, self.mass)
+
+    def share(self, tokens: float) -> float:
+        """Share of all neurons that lie here and that at least one of ``tokens`` tokens activates."""
+        return float(-np.expm1(tokens * np.log1p(-np.minimum(self.probability(), 1 - 1e-12))).mean()) * self.width
+
+    def ops(self, tokens: float, prefix: str = "") -> tuple[Op, ...]:
+        """The dense ops shrunk to the neurons that ``tokens`` tokens activate here. Outputs of the first products and
+        inputs of the last are neurons."""
+        return tuple(_shrunk(op, self.share(tokens), prefix) for op in self.dense)
+
+
+def activity(u: NDArray[np.float64], active: float, hot: float, mass: float) -> NDArray[np.float64]:
+    """Probability that the neuron at quantile ``u`` is active for a token; its mean is ``active``.
+
+    Raises ``ValueError`` for shares outside (0, 1].
+    """
+    for name, value in (("active", active), ("hot", hot), ("mass", mass)):
+        if not 0 < value <= 1:
+            raise ValueError(f"neurons: {name}: must be above 0 and at most 1, found {value:g}")
+    if hot >= mass:
+        return np.full_like(u, active)
+    s = 1 - math.log(mass) / math.log(hot)
+    lowest, highest = 0.0, 1.0
+    # The cap at 1 takes some of the mass away: c is raised until the mean is right again.
+    grid = (np.arange(_GRID) + 0.5) / _GRID
+    for _ in range(60):
+        c = (lowest + highest) / 2
+        lowest, highest = (c, highest) if np.minimum(1.0, c * grid**-s).mean() < active else (lowest, c)
+    found: NDArray[np.float64] = np.minimum(1.0, c * u**-s)
+    return found
+
+
+def _shrunk(op: Op, share: float, prefix: str) -> Op:
+    name = prefix + op.name
+    if isinstance(op, Gemm):
+        # The product that widens to the neurons has more outputs than inputs; the one that comes back has fewer.
+        n, k = float(np.asarray(op.n)), float(np.asarray(op.k))
+        return replace(op, name=name, n=n * share) if n > k else replace(op, name=name, k=k * share)
+    if isinstance(op, Elementwise):
+        cols, read, written = (share * float(np.asarray(x)) for x in (op.cols, op.bytes_read, op.bytes_written))
+        return replace(op, name=name, cols=cols, bytes_read=read, bytes_written=written)
+    return replace(op, name=name)

@@ -93,8 +93,9 @@ def systolic(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *
                                       with loads and arithmetic. [s]
     overhead, launch : array_like     Fixed time of one call of the graph, and what the host adds. [s]
 
-    All arguments broadcast. More bandwidth or peak never costs more, more work never less. The arrays share one product by
-    its columns, its rows or its batch, whichever is fastest. An empty product costs its fixed time.
+    All arguments broadcast. More bandwidth or peak never costs more, more work never less but for the step at which another
+    tiling, with a smaller first block, becomes the best (below half a percent). The arrays share one product by its
+    columns, its rows or its batch, whichever is fastest. An empty product costs its fixed time.
     """
     given = as_floats(m, n, k, batch, bytes_a, bytes_w, bytes_out, peak, n_units, array_rows, array_cols, scratchpad,
                       dram_bandwidth, dataflow, shadow, double_buffer, graph_rows, row_quantum, resident, dram_efficiency,

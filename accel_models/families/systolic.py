@@ -1,0 +1,112 @@
+"""Systolic arrays: the Hexagon NPU (kind ``hexagon_npu``) and engines of TPU form (kind ``systolic``).
+
+``[engine.matrix.figure]`` holds ``rows``, ``cols`` (one array), ``scratchpad_bytes``, and where they differ from a
+weight-stationary array with second registers and double buffering ``dataflow`` (index into ``DATAFLOWS``), ``shadow``,
+``double_buffer``, ``row_quantum``, ``graph_rows``; ``units`` counts the arrays. What nothing was measured for is ``assumed``:
+the hardware as it is, without any loss by software.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from accel_models.bind import Hardware
+from accel_models.columns import Columns, Stack, priced, sets, widening
+from accel_models.cost.systolic import systolic
+from accel_models.cost.terms import Array, Cost
+from accel_models.families.general import PRICERS, Pricer
+from accel_models.kernels import Multiply, multiply
+from workloads.formats import get_format
+from workloads.ops import Attention, Gemm, Moe, Op
+
+#: Figure of the device file -> argument of the formula, and its value where a file is silent (None: it must say).
+FIGURES: dict[str, tuple[str, float | None]] = {
+    "rows": ("array_rows", None), "cols": ("array_cols", None), "scratchpad_bytes": ("scratchpad", None),
+    "dataflow": ("dataflow", 0.0), "shadow": ("shadow", 1.0), "double_buffer": ("double_buffer", 1.0),
+    "row_quantum": ("row_quantum", 1.0), "graph_rows": ("graph_rows", 0.0),
+}
+#: Hexagon matrix unit: tiles of 32 x 32 summed up inside it, fed from 8 MiB of tightly coupled memory (Hao et al.,
+#: arXiv:2509.23324, section 3.1.2: reverse-engineered on V75 in fp16).
+HEXAGON: dict[str, float] = {"rows": 32.0, "cols": 32.0, "scratchpad_bytes": 8.0 * 2**20, "dataflow": 1.0}
+
+
+def figures(hw: Hardware) -> dict[str, Array]:
+    """Arguments of ``systolic`` that follow from devices alone, (devices,). ``ValueError`` names a figure not given."""
+    hexagon = all(kind == "hexagon_npu" for kind in hw.engine)
+    given = {arg: hw.figure(name, HEXAGON.get(name, default) if hexagon else default)
+             for name, (arg, default) in FIGURES.items()}
+    return given | {"n_units": hw.n_units, "dram_bandwidth": hw.dram_bandwidth}
+
+
+def variant(way: Multiply) -> str:
+    """Class of products with a fit of its own: ``int8``, ``fp16`` (all 16- and 32-bit formats), ``weight_only``."""
+    if way.compute == "int8":
+        return "int8"
+    return "weight_only" if way.variant.endswith("weight_only") else "fp16"
+
+
+def _ways(ops: Sequence[Gemm] | Sequence[Moe], hw: Hardware) -> list[list[Multiply]]:
+    return [[multiply(op.a, op.w, native) for native in hw.native] for op in ops]
+
+
+def _formats(ops: Sequence[Gemm] | Sequence[Moe], ways: list[list[Multiply]], col: Columns) -> dict[str, Any]:
+    peak = col.rates([[w.compute for w in row] for row in ways]) / col.table([[w.passes * w.rows for w in row] for row in ways])
+    return {"bytes_a": col.table([[w.bytes_a * w.rows for w in row] for row in ways]), "peak": peak,
+            "bytes_w": col.each([get_format(op.w).nbytes for op in ops]),
+            "bytes_out": col.each([get_format(op.out).nbytes for op in ops])}
+
+
+def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    col = Columns(hw, f["m"].ndim - 2)
+    ways = _ways(ops, hw)
+    variants = tuple(tuple(variant(w) for w in row) for row in ways)
+    found = sets("systolic", systolic, variants, hw.identity, framework)
+    static = col.each([float(op.static) for op in ops])
+    formats = _formats(ops, ways, col)
+    formula: Any = systolic
+    cost = formula(f["m"], f["n"], f["k"], f["batch"], resident=static * f["resident"], **formats,
+                   **{k: col(v) for k, v in figures(hw).items()}, **col.fitted(found))
+    beyond = widening("systolic", variants, col, framework, m=f["m"], n=f["n"], k=f["k"])
+    return priced(cost, found, formats["peak"], col, beyond=beyond)
+
+
+def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    """Experts one after another, as products of the mean number of rows: an array takes no ragged batch."""
+    col = Columns(hw, f["tokens"].ndim - 2)
+    ways = _ways(ops, hw)
+    variants = tuple(tuple(variant(w) for w in row) for row in ways)
+    found = sets("systolic", systolic, variants, hw.identity, framework)
+    share = np.minimum(f["topk"] / f["n_experts"], 1.0)
+    busy = f["n_local"] * (1.0 - (1.0 - share) ** f["tokens"])
+    rows = f["tokens"] * share * f["n_local"] / np.maximum(busy, 1e-9)
+    formats = _formats(ops, ways, col)
+    given = {**formats, **{k: col(v) for k, v in figures(hw).items()}, **col.fitted(found)}
+    wide = f["inter"] * col.each([1.0 + op.gated for op in ops])
+    formula: Any = systolic
+    up, down = formula(rows, wide, f["hidden"], busy, **given), formula(rows, f["hidden"], f["inter"], busy, **given)
+    cost = Cost(*(a + b for a, b in zip(up, down, strict=True)))
+    return priced(cost, found, formats["peak"], col, beyond=widening("systolic", variants, col, framework, m=rows))
+
+
+def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    """On the vector engine: float products of activations are what integer matrix units are left out of (llm.npu,
+    arXiv:2407.05858, runs attention on the CPU)."""
+    vector = replace(hw, rate_table=dict.fromkeys(hw.rate_table, hw.vector_rate))
+    return PRICERS[Attention](ops, f, vector, framework)
+
+
+def _where_known(kind: type[Op], mine: Pricer) -> Pricer:
+    """``mine``, or the general formula where a file does not say how large the arrays are."""
+    def pricer(ops: Any, f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+        known = not np.any(np.isnan(hw.figure("rows", np.nan)))
+        return (mine if known else PRICERS[kind])(ops, f, hw, framework)
+
+    return pricer
+
+
+NPU: Mapping[type[Op], Pricer] = {Gemm: _gemm, Moe: _moe, Attention: _attention}
+ARRAYS: Mapping[type[Op], Pricer] = {Gemm: _where_known(Gemm, _gemm), Moe: _where_known(Moe, _moe)}

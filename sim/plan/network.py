@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sim.plan.block import Block, Plan
 from sim.plan.board import Board
 from workloads import graph
-from workloads.footprint import kv_bytes, layer_weights
+from workloads.footprint import activation_bytes, kv_bytes, layer_weights
 from workloads.formats import get_format
 from workloads.model_spec import Layer, ModelSpec
 
@@ -23,8 +23,10 @@ def plain(spec: ModelSpec, board: Board, *, phase: str, batch: float, q_len: flo
                          f"kv_len {kv_len:g}")
     main = board.main
     blocks = network(spec, main.name, main.home, phase=phase, batch=batch, q_len=q_len, kv_len=kv_len)
+    held = ((main.home, "activations", float(activation_bytes(spec, batch * q_len))),
+            (main.home, "runtime", float(main.hardware.runtime_bytes[0])))
     return Plan(board=board, spec=spec, phase=phase, batch=batch, q_len=q_len, kv_len=kv_len, blocks=tuple(blocks),
-                step=step, seed=seed, framework=framework)
+                step=step, seed=seed, framework=framework, held=held)
 
 
 def network(spec: ModelSpec, engine: str, home: str, *, phase: str, batch: float, q_len: float, kv_len: float,

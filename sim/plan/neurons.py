@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,19 +41,21 @@ class Neurons:
     def width(self) -> float:
         return self.hi - self.lo
 
-    def probability(self) -> NDArray[np.float64]:
-        """p(u) at the middles of equal steps between ``lo`` and ``hi``."""
-        u = self.lo + (np.arange(_GRID) + 0.5) / _GRID * self.width
-        return activity(u, self.active, self.hot, self.mass)
-
     def share(self, tokens: float) -> float:
         """Share of all neurons that lie here and that at least one of ``tokens`` tokens activates."""
-        return float(-np.expm1(tokens * np.log1p(-np.minimum(self.probability(), 1 - 1e-12))).mean()) * self.width
+        return _share_of(self.lo, self.hi, self.active, self.hot, self.mass, tokens)
 
     def ops(self, tokens: float, prefix: str = "") -> tuple[Op, ...]:
         """The dense ops shrunk to the neurons that ``tokens`` tokens activate here. Outputs of the first products and
         inputs of the last are neurons."""
         return tuple(_shrunk(op, self.share(tokens), prefix) for op in self.dense)
+
+
+@lru_cache(maxsize=4096)
+def _share_of(lo: float, hi: float, active: float, hot: float, mass: float, tokens: float) -> float:
+    u = lo + (np.arange(_GRID) + 0.5) / _GRID * (hi - lo)
+    p = activity(u, active, hot, mass)
+    return float(-np.expm1(tokens * np.log1p(-np.minimum(p, 1 - 1e-12))).mean()) * (hi - lo)
 
 
 def activity(u: NDArray[np.float64], active: float, hot: float, mass: float) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ class Offload(Technique):
     via: Literal["stream", "there"] = "stream"
     layers: int = -1
     share: float = -1.0
-    reserve: Size = 1e9
+    reserve: Size = 0.0
     parts: tuple[str, ...] = ("mixer", "ffn", "experts")
 
     def apply(self, plan: Plan) -> Plan:

@@ -22,7 +22,7 @@ class SplitNeurons(Technique):
 
     cold: str = "cpu"
     hot: float = -1.0
-    reserve: Size = 1e9
+    reserve: Size = 0.0
 
     def apply(self, plan: Plan) -> Plan:
         if not any(b.neurons for b in plan.blocks):

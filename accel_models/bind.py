@@ -88,6 +88,7 @@ PERTURBED = {
     "memory.l2.bandwidth": ("l2_bandwidth",), "memory.l2.capacity": ("l2_capacity",),
     "link.bandwidth": ("link_bandwidth",), "network.bandwidth": ("network_bandwidth",),
     "overhead.launch": ("launch_scale",),
+    "engine.clock": ("clock",),              # what hangs on it beside the rates: ports into a fabric, cores between caches
 }
 
 

@@ -22,7 +22,7 @@ from accel_models.cost.terms import Array, Cost
 from accel_models.families.general import Pricer
 from accel_models.kernels import multiply
 from workloads.formats import get_format
-from workloads.ops import Attention, Elementwise, Gemm, Op, Scan
+from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
 
 #: Cycles of a run beside its beats: contracts of sparse_dsp_chain (T = beats + 2) and ternary_acc (T = beats + 1).
 FILL = {"dsp": 2.0, "ternary": 1.0}
@@ -101,6 +101,20 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
     return _priced(cost, len(ops), hw, col)
 
 
+def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    """Experts that a token picked (choices uniform), one after another, each with its share of the rows."""
+    picks = f["topk"] / f["n_experts"]
+    hit = f["n_local"] * -np.expm1(f["tokens"] * np.log1p(-np.minimum(picks, 1.0 - 1e-12)))
+    rows = f["tokens"] * picks * f["n_local"] / np.maximum(hit, 1e-300)
+    wide = f["inter"] * np.reshape([1.0 + op.gated for op in ops], (-1,) + (1,) * (rows.ndim - 1))
+    parts = [_gemm([Gemm(name=op.name, m=0, n=0, k=0, a=op.a, w=op.w, out=op.out) for op in ops],
+                   {"m": rows, "n": n, "k": k, "batch": hit}, hw, framework, kind=kind)
+             for n, k in ((wide, f["hidden"]), (f["hidden"], f["inter"]))]
+    first, second = parts
+    return first._replace(cost=Cost(*(a + b for a, b in zip(first.cost, second.cost, strict=True))),
+                          energy=first.energy + second.energy)
+
+
 def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
     check(hw)
     col = Columns(hw, f["batch"].ndim - 2)
@@ -141,7 +155,7 @@ def _lanes(hw: Hardware, col: Columns) -> dict[str, Array]:
 
 
 def _pricers(kind: str) -> dict[type[Op], Pricer]:
-    of_kind: dict[type[Op], Callable[..., Any]] = {Gemm: _gemm, Attention: _attention}
+    of_kind: dict[type[Op], Callable[..., Any]] = {Gemm: _gemm, Moe: _moe, Attention: _attention}
     return {op: partial(f, kind=kind) for op, f in of_kind.items()} | {Elementwise: _elementwise, Scan: _scan}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from accel_models.bind import bind
 from accel_models.cost.systolic import systolic
+from accel_models.device import Device
 from accel_models.families.general import PRICERS
 from accel_models.families.systolic import HEXAGON, figures
 from accel_models.price import Priced, price
@@ -76,8 +77,10 @@ def test_figures_come_from_the_file_and_the_scratchpad_is_the_memory_it_says() -
     assert figures(bare)["array_rows"] == HEXAGON["rows"]
 
 
-def test_a_graph_of_fixed_shape_is_a_figure_that_can_be_set() -> None:
-    chunked = load_device(f"{PHONE}.matrix").with_value("engine.matrix.figure.graph_rows", 256)
+def test_a_graph_of_fixed_shape_is_a_figure_that_a_file_may_give() -> None:
+    raw = load_device(f"{PHONE}.matrix").model_dump()
+    raw["engine"]["matrix"]["figure"]["graph_rows"] = {"value": 256, "kind": "assumed", "note": "chunks of llm.npu"}
+    chunked = Device.model_validate(raw)
     one, many = (price([Gemm(name="a", m=m, n=2048, k=2048, **INT8)], bind([chunked]))[0] for m in (10, 1000))
     assert seconds(many) == pytest.approx(4 * seconds(one))
 

@@ -1,10 +1,10 @@
 """Fit the formulas of CPUs to published token rates: ``python -m validate.fit_cpu``.
 
-Rows (``measured/cpu_kernels.csv``) are whole steps of models, each on some threads of one device. Four parameters, each
-an amount of work or a share, are fitted to the rows of part ``fit`` (one large and one small device); rows of part
-``figure`` gave one bandwidth of their device's file; the others are held back. A look-up and an unpacking cost lane bytes
-of SIMD work, a barrier cycles, and the memory gives a share of its bandwidth. What a library build leaves out (``set``) is
-a figure of the device for these rows alone.
+Rows (``measured/cpu_kernels.csv``) are whole steps of models and a few products, each on some threads of one device.
+Four parameters, each an amount of work or a share, are fitted to the rows of part ``fit`` (one large and one small
+device); rows of part ``figure`` gave one bandwidth of their device's file; the others are held back. A look-up and an
+unpacking cost lane bytes of SIMD work, a barrier cycles, and the memory gives a share of its bandwidth. What a library
+build leaves out (``set``) is a figure of the device for these rows alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from accel_models.registry import load_device
 from sim.query import load_spec
 from validate.fit import Fit, Parameter, fit, interval, mape
 from workloads import graph
-from workloads.ops import Op
+from workloads.ops import Gemm, Op
 
 #: Kinds of kernels (``variant`` of the sets) and the parameters that each takes.
 TAKES: dict[str, tuple[str, ...]] = {
@@ -46,6 +46,8 @@ FRAMEWORK = {"lookup": "tmac", "unpack": "llama.cpp"}
 PARAMETERS = (Parameter("lookup_ops", 4.0, 2.0, 8.0), Parameter("convert_ops", 2.8, 0.5, 8.0),
               Parameter("read_share", 0.8, 0.3, 1.0), Parameter("barrier_cycles", 4e4, 1e3, 3e5))
 KINDS = ("cpu_simd",)
+#: A step of a model, or one product.
+PHASES = ("decode", "prefill", "product")
 #: What a row is for: the fit, a figure of its device file (a bandwidth), or a check that nothing was fitted to.
 PARTS = ("fit", "figure", "held")
 #: Rows below which a kernel's interval comes from the rows of all kernels.
@@ -63,16 +65,16 @@ class Row:
     quant: str
     threads: int
     part: str
-    tokens_per_s: float
-    tokens: float
+    per_s: float
+    count: float
     hw: Hardware
     ops: tuple[Op, ...]
 
     def rate(self) -> float:
-        """Predicted tokens per second, with the parameters in use."""
+        """Predicted rate (tokens, or runs of a product, per second), with the parameters in use."""
         priced = price(self.ops, self.hw, framework=self.framework)
         time = sum(float(np.asarray(op.repeat)) * float(p.cost.time.item()) for op, p in zip(self.ops, priced, strict=True))
-        return self.tokens / time
+        return self.count / time
 
 
 def text() -> str:
@@ -86,20 +88,27 @@ def rows() -> tuple[Row, ...]:
 
 
 def _row(line: int, r: Mapping[str, str]) -> Row:
-    if r["phase"] not in ("decode", "prefill") or r["part"] not in PARTS:
-        raise ValueError(f"cpu_kernels.csv: line {line}: phase must be decode or prefill and part one of "
-                         f"{', '.join(PARTS)}, found {r['phase']!r} and {r['part']!r}")
+    for field, known in (("phase", PHASES), ("part", PARTS)):
+        if r[field] not in known:
+            raise ValueError(f"cpu_kernels.csv: line {line}: {field}: found {r[field]!r}, expected {', '.join(known)}")
     device = load_device(r["device"])
     for change in filter(None, r["set"].split(";")):
         key, _, value = change.partition("=")
         device = device.with_value(key, value)
     device = device.with_value("engine.matrix.units", r["threads"])      # rates go with the cores in use
-    spec = load_spec(r["model"], quant=r["quant"])
+    return Row(r["source"], r["device"], r["framework"], r["phase"], r["quant"], int(r["threads"]), r["part"],
+               float(r["per_s"]), float(r["isl"]) if r["phase"] == "prefill" else 1.0, bind([device]), _ops(r))
+
+
+def _ops(r: Mapping[str, str]) -> tuple[Op, ...]:
+    """One step of a model, or one product given as m x n x k."""
+    if r["phase"] == "product":
+        m, n, k = (float(x) for x in r["model"].split("x"))
+        w, _, a = r["quant"].partition("/")
+        return (Gemm(name=r["model"], m=m, n=n, k=k, a=a or "fp16", w=w, out="fp32"),)
     isl, osl = float(r["isl"]), float(r["osl"])
     step = graph.prefill(1.0, isl) if r["phase"] == "prefill" else graph.decode(1.0, isl + osl / 2)
-    return Row(r["source"], r["device"], r["framework"], r["phase"], r["quant"], int(r["threads"]), r["part"],
-               float(r["tokens_per_s"]), isl if r["phase"] == "prefill" else 1.0, bind([device]),
-               graph.build(spec, [step]).ops)
+    return graph.build(load_spec(r["model"], quant=r["quant"]), [step]).ops
 
 
 @contextmanager
@@ -124,7 +133,7 @@ def predicted(chosen: Sequence[Row], values: Mapping[str, float]) -> Array:
 
 
 def fit_rows(chosen: Sequence[Row]) -> Fit:
-    measured = np.array([1.0 / r.tokens_per_s for r in chosen])
+    measured = np.array([1.0 / r.per_s for r in chosen])
     return fit(lambda v: predicted(chosen, v), measured, PARAMETERS)
 
 
@@ -133,7 +142,7 @@ def sets(chosen: Sequence[Row], held: Sequence[Row], found: Fit) -> list[Paramet
     def one(variant: str, device: str) -> ParameterSet:
         alike = [r for r in held if _kernel(r) == variant]
         alike = alike if len(alike) >= FEW else list(held)
-        ratio = np.array([1.0 / r.tokens_per_s for r in alike]) / predicted(alike, found.values)
+        ratio = np.array([1.0 / r.per_s for r in alike]) / predicted(alike, found.values)
         lo, hi = interval(np.log(ratio))
         return ParameterSet(
             variant=variant, device=device, framework=FRAMEWORK.get(variant, ""), n_rows=len(alike),
@@ -180,8 +189,8 @@ def main() -> None:
         times = predicted(part, found.values)
         for r, t in zip(part, times, strict=True):
             print(f"{r.part:5s} {r.device:26s} {r.framework:16s} {r.quant:14s} {r.phase:8s} {r.threads:3d} "
-                  f"{r.tokens_per_s:7.2f} {1 / t:7.2f} {100 * (1 / t / r.tokens_per_s - 1):+6.1f} %")
-        print(f"mean error {100 * mape(times, np.array([1 / r.tokens_per_s for r in part])):.1f} % of time, {len(part)} rows")
+                  f"{r.per_s:7.2f} {1 / t:7.2f} {100 * (1 / t / r.per_s - 1):+6.1f} %")
+        print(f"mean error {100 * mape(times, np.array([1 / r.per_s for r in part])):.1f} % of time, {len(part)} rows")
     if out:
         write(sets(chosen, held, found), out)
 

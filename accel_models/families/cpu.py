@@ -125,7 +125,7 @@ def _product(ops: Sequence[Gemm] | Sequence[Moe], shape: tuple[Array, ...], resi
         cost = formula(*shape, bits=col.each([float(planes(f)) for f in formats]),
                             group=col(hw.figure("group", 4.0)), **given, **_some(known, ("lookup_ops", "build_ops")))
     else:
-        unpack = [0.0 if w.bits >= 16 or (w.name == "int8" and a.compute == "int8") else w.dequant_ops for w, a in both]
+        unpack = [0.0 if w.bits >= 16 else w.dequant_ops for w in formats]
         cost = formula(*shape, dequant_ops=col.each(unpack), peak=rates, **given,
                                **_some(known, ("efficiency", "convert_ops", "reuse")))
     return priced(cost, found, rates, col)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from sim.techniques.offload import Offload
 from sim.techniques.sparse_ffn import SparseFfn
+from sim.techniques.speculate import Speculate
 from sim.techniques.split_neurons import SplitNeurons
 from sim.techniques.technique import Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
     Offload.name: Offload,
     SparseFfn.name: SparseFfn,
+    Speculate.name: Speculate,
     SplitNeurons.name: SplitNeurons,
 }

@@ -142,6 +142,8 @@ def _model(side: Side, quantity: Quantity) -> Outcome:
         "memory_bound": lambda: _memory_bound(decode), "prompt_memory_bound": lambda: _memory_bound(result.prefill)}
     if quantity in size:
         return _measured_by(float(size[quantity]()), quantity, (1 - COUNTED, 1 + COUNTED), query.batch, str(query))
+    if quantity in ("power", "energy", "prompt_energy"):
+        return _drawn(query, result, quantity)
     parts: dict[str, list[tuple[float, Step]]] = {
         "tpot": [(1.0, decode)], "tokens_per_s": [(1.0, decode)], "ttft": [(1.0, result.prefill)],
         "linears": [(1.0, _only_linears(decode, result.hardware))], "e2el": [(1.0, result.prefill), (steps, decode)],
@@ -152,6 +154,18 @@ def _model(side: Side, quantity: Quantity) -> Outcome:
     groups = [(n, s.ops, s.priced) for n, s in chosen]
     return _collect(groups, limit, -1 if quantity in ("tokens_per_s", "throughput") else +1, scale, query.batch,
                     _where(side))
+
+
+def _drawn(query: Query, result: Estimate, quantity: Quantity) -> Outcome:
+    """Power of decoding, or energy a token of one phase: power errs by its own factor, energy by that of the time besides."""
+    decode = result.decode or result.prefill
+    step, tokens = (result.prefill, query.isl) if quantity == "prompt_energy" else (decode, query.batch)
+    lo, hi = (float(f[0]) for f in power_interval(result.hardware))
+    width, long = float(np.log(hi / lo)), float(np.log(step.hi / step.lo).item())
+    joules, busy = float(step.energy.item()), float(step.time.item())
+    value, width = ((joules / busy, width) if quantity == "power"
+                    else (joules * query.tp * query.pp / tokens, float(np.hypot(width, long))))
+    return _measured_by(value, quantity, (float(np.exp(-width / 2)), float(np.exp(width / 2))), query.batch, str(query))
 
 
 def _only_linears(step: Step, hw: Hardware) -> Step:

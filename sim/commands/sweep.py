@@ -1,0 +1,329 @@
+"""``perfboard sweep``: design spaces of millions of points, explored, stored, resumed, and reduced to their front."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+import numpy as np
+
+from sim.cli import MissingExtra
+from sim.output import FIGURES, format_option, note, print_rows
+from sim.sweep import identity
+from sim.sweep.evaluate import STATUS
+from sim.sweep.executors import Executor, cores, executor
+from sim.sweep.export import export as write
+from sim.sweep.front import Columns, distinctions, front
+from sim.sweep.run import Progress, Run, Shard, read, trial, where
+from sim.sweep.space import Space
+from sim.sweep.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Bytes of a stored row: fixed part, and each column (measured on a million rows).
+ROW_BYTES, COLUMN_BYTES = 56, 9
+#: How often progress is said: on a terminal, and in a log. [s]
+OFTEN, SELDOM = 0.2, 10.0
+
+
+@click.group()
+def sweep() -> None:
+    """Explore a design space: grids, ranges and samples over any parameter, several objectives, one file that survives.
+
+    \b
+    perfboard sweep run chips.toml --dry-run       # how many points, how long, how large
+    perfboard sweep run chips.toml -j 2            # into run/sweep.sqlite; Ctrl-C and go on later
+    perfboard sweep pareto run/                    # the front, and what sets its members apart
+    """
+
+
+class _Place(NamedTuple):
+    """A sweep to work on: the text of its experiment, the file that named it, and its store."""
+
+    text: str
+    file: str
+    store: Path
+
+
+def _argument(function: F) -> F:
+    function = click.option("-o", "--out", default="run", show_default=True, metavar="DIR",
+                            help="Folder of the store, where SWEEP is an experiment file.")(function)
+    return click.argument("sweep", metavar="SWEEP", type=click.Path(path_type=Path))(function)
+
+
+def _place(given: Path, out: str) -> _Place:
+    """``given``: an experiment file (its store is in ``out``), or a store, or the folder of one."""
+    if given.suffix == ".toml":
+        try:
+            return _Place(given.read_text(encoding="utf-8"), given.name, where(out))
+        except UnicodeDecodeError:
+            raise ValueError(f"{given}: not valid TOML: no UTF-8") from None
+    path = where(given)
+    with Store.open(path) as store:
+        return _Place(store.meta["experiment"], store.meta["file"], path)
+
+
+def _working(function: F) -> F:
+    """Options of commands that evaluate."""
+    for option in (
+        click.option("--executor", "place", default="", metavar="dask://HOST:PORT", help="A Dask cluster instead of -j."),
+        click.option("--shard", default="", metavar="I/N", help="Only every N-th chunk, from the I-th on (1/2, 2/2)."),
+        click.option("-j", "--jobs", type=int, default=None, metavar="N", help="Processes; by default one a core."),
+    ):
+        function = option(function)
+    return _argument(function)
+
+
+@sweep.command()
+@_working
+@click.option("--dry-run", is_flag=True, help="Only say how many points, how long, how large.")
+def run(sweep: Path, out: str, jobs: int | None, shard: str, place: str, dry_run: bool) -> int:
+    """Evaluate all points of SWEEP.toml that are not in its store yet."""
+    if sweep.suffix != ".toml":
+        raise ValueError(f"{sweep}: expected an experiment file (.toml); to go on with a store: perfboard sweep resume {sweep}")
+    found = _place(sweep, out)
+    return _dry(found, jobs) if dry_run else _go(found, jobs, shard, place)
+
+
+@sweep.command()
+@_working
+def resume(sweep: Path, out: str, jobs: int | None, shard: str, place: str) -> int:
+    """Go on with a sweep that was stopped or killed."""
+    found = _place(sweep, out)
+    if not found.store.is_file():
+        raise ValueError(f"{found.store}: no such store; start one with: perfboard sweep run {sweep}")
+    return _go(found, jobs, shard, place)
+
+
+def _dry(found: _Place, jobs: int | None) -> int:
+    made = read(found.text, found.file)
+    each, points = trial(made)
+    columns = identity.identity(made)
+    size = points * (ROW_BYTES + COLUMN_BYTES * (len(columns.parameters) + len(columns.figures)))
+    n = jobs or cores()
+    click.echo(f"{found.file}: {points:,.0f} points" + (f" of {made.size:,}" if points != made.size else "")
+               + f" on {len(made.axes)} axes")
+    rate = 1 / each if each else 0.0
+    click.echo(f" time    about {_clock(each * points / n)} with -j {n} ({rate:,.0f} points/s a process here)")
+    click.echo(f" store   about {size / 1e6:,.0f} MB in {found.store}")
+    if points < 0.5:
+        raise ValueError(f"{found.file}: sweep.constraints: no point meets them: the space is empty")
+    return 0
+
+
+def _go(found: _Place, jobs: int | None, shard: str, place: str) -> int:
+    began = time.monotonic()
+    made = read(found.text, found.file)
+    part = _shard(shard)
+    with Run(made, found.text, found.store) as work:
+        if stale := work.stale():
+            note(f"note: {stale:,} rows in {found.store} are stale ({_changes(work)}); they are kept and not used")
+        said = _Said(made, began)
+        try:
+            progress = work.go(_executor(place, cores() if jobs is None else jobs), shard=part, told=said)
+        except KeyboardInterrupt:
+            said.end()
+            safe = len(work.store.done(list(work.stamps.values())))
+            note(f" stopped; {safe:,} points are safe in {found.store}. Continue with: {_again(found, part)}")
+            return 130
+        said.end()
+        if progress.total == 0:
+            raise ValueError(f"{found.file}: sweep.constraints: no point meets them: the space is empty")
+        note(f" {progress.before + progress.done:,} of {progress.total:,} points are in {found.store}"
+             + (f" ({progress.done:,} new, {progress.rate:,.0f} pts/s)" if progress.done else " (none was left to do)"))
+        counts = _counts(work.store, list(work.stamps.values()))
+        note(" " + ", ".join(f"{n:,} {s}" for s, n in counts.items() if n)
+             + f".   The front: perfboard sweep pareto {found.store.parent}/")
+    return 0 if counts["ok"] else 1
+
+
+def _executor(place: str, jobs: int) -> Executor:
+    try:
+        return executor(place, jobs)
+    except ImportError:
+        raise MissingExtra("dask", "a Dask cluster") from None
+
+
+def _shard(text: str) -> Shard:
+    first, slash, of = text.partition("/")
+    if not text:
+        return Shard()
+    if not (slash and first.isdigit() and of.isdigit() and 1 <= int(first) <= int(of)):
+        raise ValueError(f"--shard {text!r}: expected I/N with 1 <= I <= N, e.g. 1/2")
+    return Shard(int(first) - 1, int(of))
+
+
+def _again(found: _Place, part: Shard) -> str:
+    return f"perfboard sweep resume {found.store.parent}/" + (f" --shard {part.first + 1}/{part.of}" if part.of > 1 else "")
+
+
+def _changes(work: Run) -> str:
+    """In what the state of stale rows differs from now."""
+    now = {what: {s[what] for s in identity.contents(work.space).values()} for what in ("model", "device", "code")}
+    held = {stamp for stamp, _ in work.store.counts()}
+    old = [s for i, s in work.store.stamps().items() if i in held and i not in work.stamps.values()]
+    parts = [f"the {what} {s[what].split()[0]} has changed" if what != "code" else "the code has changed"
+             for s in old for what in now if s[what] not in now[what]]
+    return ", ".join(dict.fromkeys(parts)) or "other models or devices"
+
+
+def _counts(store: Store, stamps: Sequence[int]) -> dict[str, int]:
+    found = store.counts()
+    return {s: sum(n for (stamp, status), n in found.items() if status == s and stamp in stamps) for s in STATUS}
+
+
+class _Said:
+    """Progress on stderr: one line that is written over on a terminal, a line now and then in a log."""
+
+    def __init__(self, made: Space, began: float) -> None:
+        self.objective, self.direction = next(iter(made.experiment.sweep.objectives.items()))
+        self.terminal, self.last, self.open = sys.stderr.isatty(), began, False
+
+    def __call__(self, p: Progress) -> None:
+        now = time.monotonic()
+        if now - self.last < (OFTEN if self.terminal else SELDOM) and p.before + p.done < p.total:
+            return
+        self.last, self.open = now, self.terminal
+        click.echo(("\r\x1b[2K" if self.terminal else "") + self.line(p), err=True, nl=not self.terminal)
+
+    def line(self, p: Progress) -> str:
+        there = p.before + p.done
+        left = max(p.total - there, 0) / max(p.rate, 1e-9)
+        best = p.best.get(self.objective, np.array([]))
+        label = FIGURES.get(self.objective, (self.objective, ""))[0]
+        top = _number(best.min() if self.direction == "min" else best.max()) if len(best) else "-"
+        return (f" {there:,}/{p.total:,}  {100 * there / max(p.total, 1):.0f} %  {p.rate:,.0f} pts/s  eta {_clock(left)}   "
+                f"best {label} {top}   front {len(best):,}")
+
+    def end(self) -> None:
+        if self.open:
+            click.echo(err=True)
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(min(seconds, 1e9))))
+
+
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
+# -- reading --------------------------------------------------------------------------------------------------------------
+
+@sweep.command()
+@_argument
+@format_option
+def status(sweep: Path, out: str, fmt: str) -> int:
+    """How far a sweep is, what is stale, and what its errors are."""
+    found = _place(sweep, out)
+    made = read(found.text, found.file)
+    with Store.open(found.store):
+        pass
+    with Run(made, found.text, found.store) as work:
+        stamps = list(work.stamps.values())
+        todo, total = work.left()
+        counts = _counts(work.store, stamps)
+        rows: list[list[Any]] = [["points", total], ["finished", total - sum(todo.values())], ["left", sum(todo.values())]]
+        rows += [[s, n] for s, n in counts.items()]
+        rows += [["stale", work.stale()], ["store_bytes", found.store.stat().st_size]]
+        print_rows(("what", "value"), rows, fmt, right=("value",))
+        if stale := work.stale():
+            note(f"{stale:,} rows are stale: {_changes(work)}")
+        for text, n in _reasons(work.store, stamps):
+            note(f"{n:,} points: {text}")
+        if todo:
+            note(f"continue with: {_again(found, Shard())}")
+    return 0
+
+
+def _reasons(store: Store, stamps: Sequence[int]) -> list[tuple[str, int]]:
+    """The five commonest reasons why points are errors or infeasible."""
+    texts = store.load(["error"], stamps=stamps)["error"]
+    distinct, counts = np.unique(texts[texts != ""].astype(str), return_counts=True)
+    order = np.argsort(-counts)[:5]
+    return [(str(distinct[i]), int(counts[i])) for i in order]
+
+
+@sweep.command()
+@_argument
+@format_option
+@click.option("--top-n", type=int, default=30, show_default=True, help="Members shown at most; evenly thinned beyond.")
+@click.option("--stale", is_flag=True, help="Rows of an earlier model, device or code count too.")
+def pareto(sweep: Path, out: str, fmt: str, top_n: int, stale: bool) -> int:
+    """The feasible points that no other beats in all objectives, and what sets each apart."""
+    found = _place(sweep, out)
+    with Store.open(found.store) as store:
+        stamps = None if stale else _current(found)
+        rows = store.load([*store.parameters, *store.figures], stamps=stamps, status="ok")
+        n = len(next(iter(rows.values())))
+        if not n:
+            raise ValueError(f"{found.store}: {_why_none(store, stamps)}")
+        objectives = store.objectives
+        places = front(rows, objectives)
+        members = {k: v[places] for k, v in rows.items()}
+        _print_front(members, objectives, store.parameters, fmt, top_n)
+        note(f"front of {len(places):,} among {n:,} feasible points")
+    return 0
+
+
+def _current(found: _Place) -> list[int]:
+    """Stamps in which model, device and code are as they are now."""
+    now = list(identity.contents(read(found.text, found.file)).values())
+    with Store.open(found.store) as store:
+        return [i for i, content in store.stamps().items() if content in now]
+
+
+def _why_none(store: Store, stamps: Sequence[int] | None) -> str:
+    counts = store.counts()
+    if stamps is not None and not any(stamp in stamps for stamp, _ in counts):
+        return ("all rows are stale (model, device or code changed): run the sweep again, or take them with --stale" if counts
+                else "no point is finished yet")
+    reasons = _reasons(store, list(store.stamps()) if stamps is None else stamps)
+    return f"no point is feasible; most often: {reasons[0][0]}" if reasons else "no point is feasible"
+
+
+def _print_front(members: Columns, objectives: dict[str, str], parameters: Sequence[str], fmt: str, top_n: int) -> None:
+    """Objectives first, then the parameters in which the members differ. A machine gets all members and all columns."""
+    n = len(next(iter(members.values())))
+    shown = list(range(n))
+    if fmt == "table":
+        said = distinctions(members, objectives)
+        if n > max(top_n, 1):
+            named = [i for i in range(n) if "best" in said[i] or "knee" in said[i]]
+            even = np.unique(np.linspace(0, n - 1, max(top_n, 1)).astype(int)).tolist()
+            shown = sorted({*named, *even})
+        parameters = [p for p in parameters if len(np.unique(members[p].astype(str))) > 1]
+        chosen = {k: v[shown] for k, v in members.items()}
+        columns: list[tuple[str, Sequence[Any]]] = [(k, chosen[k].tolist()) for k in (*objectives, *parameters)]
+        columns.append(("what sets it apart", distinctions(chosen, objectives)))
+    else:
+        columns = [(k, v.tolist()) for k, v in members.items()]
+    names = [k for k, _ in columns]
+    short = [k if fmt != "table" else k.removeprefix("hardware.").removeprefix("deployment.").removeprefix("workload.")
+             for k in names]
+    print_rows(short, [list(r) for r in zip(*(v for _, v in columns), strict=True)], fmt,
+               right=tuple(s for s, k in zip(short, names, strict=True) if k in objectives or k in parameters))
+
+
+@sweep.command()
+@click.argument("sweep", metavar="SWEEP", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE.parquet|FILE.csv", type=click.Path(path_type=Path))
+@click.option("-o", "--out", default="run", show_default=True, metavar="DIR",
+              help="Folder of the store, where SWEEP is an experiment file.")
+@click.option("--stale", is_flag=True, help="Rows of an earlier model, device or code too.")
+def export(sweep: Path, file: Path, out: str, stale: bool) -> int:
+    """All finished points as one table: pandas.read_parquet("points.parquet"), polars.read_csv("points.csv")."""
+    found = _place(sweep, out)
+    with Store.open(found.store) as store:
+        columns = store.load(stamps=None if stale else _current(found))
+    try:
+        write(columns, file)
+    except ImportError:
+        raise MissingExtra("sweep", "Parquet") from None
+    note(f"{len(columns['status']):,} rows written to {file}")
+    return 0

@@ -1,0 +1,238 @@
+"""Points to figures: everything of one model, format, split and device in array calls, each point with its own hardware
+numbers and workload.
+
+An evaluator is a function ``(space, columns) -> Results``. ``closed`` is the closed form; ``one_by_one`` makes one of a
+function of a single point (an event simulation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_models.bind import Hardware, bind, take
+from accel_models.device import Device
+from sim import estimate as est
+from sim.query import Setting, resolve
+from sim.sweep import figures as fig
+from sim.sweep import parameters as par
+from sim.sweep.hardware import vary
+from sim.sweep.space import Columns, Space, cuts
+
+Bools = NDArray[np.bool_]
+
+#: Points of one array call: with more of them temporaries leave the cache, and memory grows; with fewer calls cost more.
+ROWS = 4096
+OK, INFEASIBLE, ERROR = 0, 1, 2
+#: Names of a store's own columns.
+RESERVED = ("id", "key", "stamp", "status", "error", "t")
+STATUS = ("ok", "infeasible", "error")
+
+
+class Results(NamedTuple):
+    """Of each point: ``status`` (index into ``STATUS``), ``error`` (why, else empty) and its figures (NaN where none)."""
+
+    status: NDArray[np.int8]
+    error: list[str]
+    figures: Columns
+
+
+Evaluator = Callable[[Space, Columns], Results]
+
+
+def stored(space: Space) -> list[str]:
+    """Figures that a sweep keeps of every point. Raises ``ValueError`` for one that does not exist."""
+    sweep, file = space.experiment.sweep, space.file
+    needed = [n for e in (*space.figures.values(), *space.outcomes) for n in e.names if not par.is_parameter(n)]
+    wanted = list(dict.fromkeys([*sweep.objectives, *sweep.keep, *needed, *space.figures]))
+    for name in wanted:
+        where = "objectives" if name in sweep.objectives else "keep" if name in sweep.keep else "constraints or derived"
+        fig.check(name, space.figures, f"{file}: sweep.{where}")
+    for name in space.figures:
+        if name in fig.FIGURES or name in RESERVED or not name.isidentifier():
+            raise ValueError(f"{file}: sweep.derived: {name!r} is taken, or no name; call it otherwise")
+    sides = [f"{n}_{side}" for n in sweep.objectives if n in fig.WITH_INTERVAL for side in ("lo", "hi")]
+    limits = ["e2el_s"] if space.experiment.slo.request_latency is not None else []
+    return list(dict.fromkeys([*fig.ALWAYS, *limits, *wanted, *sides]))
+
+
+def closed(space: Space, columns: Columns) -> Results:
+    """The closed form. A point that cannot be asked (a split that does not divide the heads) is an ``error`` with its
+    reason; one that does not fit, or misses a limit, is ``infeasible`` and has its figures all the same."""
+    n = len(next(iter(columns.values())))
+    out = _blank(n, [f for f in stored(space) if f not in space.figures])
+    for members in _groups(columns):
+        _put(out, members, _group(space, {k: v[members] for k, v in columns.items()}))
+    return _judged(space, columns, out)
+
+
+def one_by_one(function: Callable[[Space, Mapping[str, Any]], Mapping[str, float]]) -> Evaluator:
+    """An evaluator of a function of one point, which returns its figures, and may say ``fits`` among them."""
+    def run(space: Space, columns: Columns) -> Results:
+        n = len(next(iter(columns.values())))
+        out = _blank(n, [f for f in stored(space) if f not in space.figures])
+        for i in range(n):
+            try:
+                found = function(space, {k: v[i].item() for k, v in columns.items()})
+            except ValueError as error:
+                out.status[i], out.error[i] = ERROR, str(error)
+                continue
+            for name in out.figures:
+                out.figures[name][i] = found.get(name, np.nan)
+            if not found.get("fits", True):
+                out.status[i], out.error[i] = INFEASIBLE, "does not fit in memory"
+        return _judged(space, columns, out)
+    return run
+
+
+def _blank(n: int, names: list[str]) -> Results:
+    return Results(np.zeros(n, dtype=np.int8), [""] * n, {f: np.full(n, np.nan) for f in names})
+
+
+def _put(out: Results, places: NDArray[np.intp], part: Results) -> None:
+    out.status[places] = part.status
+    for i, text in zip(places.tolist(), part.error, strict=True):
+        out.error[i] = text
+    for name, values in part.figures.items():
+        out.figures[name][places] = values
+
+
+def _groups(columns: Columns) -> list[NDArray[np.intp]]:
+    """Places of points that share model, formats, split, framework and device, and lack the same hardware numbers."""
+    n = len(next(iter(columns.values())))
+    code = np.zeros(n, dtype=np.int64)
+    for name, values in columns.items():
+        if cuts(name):
+            distinct, place = np.unique(values, return_inverse=True)
+            code = code * len(distinct) + place.reshape(-1)
+        elif par.is_hardware(name) and np.isnan(values).any():
+            code = code * 2 + np.isnan(values)
+    order = np.argsort(code, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
+
+
+def _group(space: Space, columns: Columns) -> Results:
+    """Points of one group."""
+    n = len(next(iter(columns.values())))
+    shared = {k: v[0] for k, v in columns.items() if cuts(k)}
+    work = {par.FIELDS[k][0]: np.asarray(columns.get(k, space.base[k]), dtype=np.float64) for k in par.WORKLOAD}
+    out = _blank(n, [f for f in stored(space) if f not in space.figures])
+    try:
+        setting = _setting(space, tuple(shared.items()))
+        hardware = _hardware(setting, columns, n)
+    except ValueError as error:
+        out.status[:] = ERROR
+        out.error[:] = [str(error)] * n
+        return out
+    for places, problem in _checked(setting, {k: np.broadcast_to(v, n) for k, v in work.items()}, n):
+        if problem:
+            out.status[places] = ERROR
+            for i in places.tolist():
+                out.error[i] = problem
+        else:
+            for at in range(0, len(places), ROWS):
+                some = places[at:at + ROWS]
+                _price(setting, hardware, {k: np.broadcast_to(v, n)[some] for k, v in work.items()}, some, out)
+    if "area_mm2" in out.figures:
+        out.figures["area_mm2"][:] = 1e6 * columns.get("hardware.area.die", _area(setting.device))
+    return out
+
+
+def _setting(space: Space, shared: tuple[tuple[str, Any], ...]) -> Setting:
+    """What all points of a group share, resolved, with the least workload."""
+    question = par.query({**space.base, "workload.isl": 1, "workload.osl": 1, "workload.prefix": 0,
+                          "workload.concurrency": 1}, dict(shared))
+    return _resolved(question)
+
+
+_resolved = lru_cache(maxsize=256)(resolve)
+
+
+def _hardware(setting: Setting, columns: Columns, n: int) -> Hardware:
+    given = {k.removeprefix("hardware."): v for k, v in columns.items() if par.is_hardware(k) and not np.isnan(v[0])}
+    if given:
+        return vary(setting.device, setting.system, given)
+    return take(bind([setting.device], setting.system), [0] * n)
+
+
+def _area(device: Device) -> float:
+    return device.area.die.value if device.area.die else np.nan
+
+
+def _checked(setting: Setting, work: Mapping[str, NDArray[np.float64]], n: int) -> list[tuple[NDArray[np.intp], str]]:
+    """Places by what is wrong with their workload (nothing: the empty text). Points are halved until a half is right or
+    single; sorted by length, since nearly always the long ones are wrong."""
+    order = np.argsort(work["isl"] + work["osl"], kind="stable")
+    good: list[NDArray[np.intp]] = []
+    found: list[tuple[NDArray[np.intp], str]] = []
+    todo = [order]
+    while todo:
+        places = todo.pop()
+        try:
+            _workload(work, places).check(setting.spec)
+            good.append(places)
+        except ValueError as error:
+            if len(places) == 1:
+                found.append((places, str(error)))
+            else:
+                todo += [places[:len(places) // 2], places[len(places) // 2:]]
+    return [*([(np.concatenate(good), "")] if good else []), *found]
+
+
+def _workload(work: Mapping[str, NDArray[np.float64]], places: NDArray[np.intp]) -> est.Workload:
+    return est.Workload(batch=work["batch"][places], isl=work["isl"][places], osl=work["osl"][places],
+                        prefix=work["prefix"][places])
+
+
+def _price(setting: Setting, hardware: Hardware, work: Mapping[str, NDArray[np.float64]], places: NDArray[np.intp],
+           out: Results) -> None:
+    """Figures of these points of a group into ``out``. Always whole calls of ``ROWS`` points (or a power of two of them),
+    the last point repeated: look-ups of fitted parameters are remembered by the number of devices."""
+    n = len(places)
+    whole = min(max(1 << (n - 1).bit_length(), 64), ROWS)
+    fill = np.minimum(np.arange(whole), n - 1)
+    load = replace(_workload(work, fill), utilization=setting.query.utilization)
+    e = est.estimate(setting.spec, take(hardware, places[fill].tolist()), load, setting.parallel,
+                     framework=setting.query.framework, paired=True)
+    for name in out.figures:
+        out.figures[name][places] = fig.figure(name, e, whole)[:n]
+    fits = np.broadcast_to(e.memory["fits"], whole)[:n].astype(bool)
+    out.status[places] = np.where(fits, OK, INFEASIBLE)
+    for i in places[np.logical_not(fits)].tolist():
+        out.error[i] = "does not fit in memory"
+
+
+def _judged(space: Space, columns: Columns, out: Results) -> Results:
+    """Derived figures added, and points outside a limit marked with the first one that they miss."""
+    n = len(out.error)
+    fields = dict(out.figures)
+
+    def known(names: frozenset[str]) -> dict[str, Any]:
+        return {x: fields[x] if x in fields else columns[c] if (c := space.name(x)) in columns
+                else space.base_column(c, columns) for x in names}
+
+    for name, formula in space.figures.items():
+        fields[name] = np.broadcast_to(np.asarray(formula(known(formula.names)), dtype=np.float64), n)
+    for text, met in _limits(space, fields, known):
+        missed = (out.status == OK) & ~np.broadcast_to(np.asarray(met, dtype=bool), n)
+        out.status[missed] = INFEASIBLE
+        for i in np.flatnonzero(missed).tolist():
+            out.error[i] = text
+    return Results(out.status, out.error, {f: fields[f] for f in stored(space)})
+
+
+def _limits(space: Space, fields: Columns, known: Callable[[frozenset[str]], dict[str, Any]]) -> list[tuple[str, Any]]:
+    slo = space.experiment.slo
+    found: list[tuple[str, Any]] = []
+    for name, limit in (("ttft_s", slo.ttft), ("tpot_s", slo.tpot), ("e2el_s", slo.request_latency)):
+        if limit is not None:
+            found.append((f"slo: {name} above {limit:g}", fields[name] <= limit))
+    return found + [(f"not {e.text}", e(known(e.names))) for e in space.outcomes]
+
+
+EVALUATORS: dict[str, Evaluator] = {"closed": closed}

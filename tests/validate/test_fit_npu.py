@@ -59,6 +59,13 @@ def test_padding_of_a_narrow_shape_points_the_measured_way_and_overstates_it(mad
     assert all(fit_npu.MEASURED_SHAPE_GAIN < g < 4.0 for g in gains)
 
 
+def test_products_alone_are_most_of_three_measured_prefills_and_exceed_none(made: tuple[fit_npu.Study, ...]) -> None:
+    # Chunks of 256 rows, four times what the fit saw: the rest of a prefill is float work and waiting on the CPU.
+    for model in fit_npu.MEASURED_PREFILLS:
+        least, most = (fit_npu.prefill_share(model, made[0].values, n) for n in fit_npu.CHUNKS)
+        assert 0.5 < least < most < 1.0, model
+
+
 def test_the_bare_matrix_unit_bounds_a_measured_prefill_within_a_quarter() -> None:
     assert 1.0 < fit_npu.prefill_bound() / fit_npu.MEASURED_PREFILL < 1.25
 

@@ -21,7 +21,7 @@ class Move:
     ``after``: blocks of the same step whose results say what to move; empty: known beforehand, so that it may run ahead
     as far as the room for it (``Plan.staging``) allows; None: the block's own predecessors. ``back``: written out when the
     block has ended. ``chunk``: bytes of one request (0: one after another in one sweep), ``scattered`` over ``span`` bytes
-    or in order. ``staged``: takes room in the staging buffer of ``dst`` until the block has ended.
+    or in order, ``depth`` requests in flight from ``cores`` cores of the host. ``staged``: takes room in the staging buffer of ``dst`` until the block has ended.
     """
 
     what: str                         # "weights", "neurons", "experts", "kv", "result" ...
@@ -33,6 +33,8 @@ class Move:
     chunk: float = 0.0
     scattered: bool = False
     span: float = 0.0
+    depth: float = 32.0
+    cores: float = 1.0
     staged: bool = True
 
 

@@ -41,6 +41,17 @@ class Neurons:
     def width(self) -> float:
         return self.hi - self.lo
 
+    @property
+    def count(self) -> int:
+        """Neurons of the whole part: inputs of the product that comes back from them."""
+        return round(max(float(np.asarray(op.k)) for op in self.dense if isinstance(op, Gemm)))
+
+    @property
+    def matrices(self) -> int:
+        """Matrices that a neuron has a row of: two, or three where a gate goes beside."""
+        sides = [(float(np.asarray(op.n)), float(np.asarray(op.k))) for op in self.dense if isinstance(op, Gemm)]
+        return 1 + round(sum(n for n, k in sides if n > k) / self.count)
+
     def share(self, tokens: float) -> float:
         """Share of all neurons that lie here and that at least one of ``tokens`` tokens activates."""
         return _share_of(self.lo, self.hi, self.active, self.hot, self.mass, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sim.techniques.cache_neurons import CacheNeurons
 from sim.techniques.offload import Offload
 from sim.techniques.sparse_ffn import SparseFfn
 from sim.techniques.speculate import Speculate
@@ -9,6 +10,7 @@ from sim.techniques.split_neurons import SplitNeurons
 from sim.techniques.technique import Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
+    CacheNeurons.name: CacheNeurons,
     Offload.name: Offload,
     SparseFfn.name: SparseFfn,
     Speculate.name: Speculate,

@@ -1,0 +1,69 @@
+"""Which neurons or experts are active at each step: made from a power law and a seed, or read from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.plan.neurons import activity
+
+Active = NDArray[np.bool_]
+
+
+def synthetic(steps: int, layers: int, items: int, *, active: float, hot: float, mass: float, reuse: float,
+              seed: int) -> Active:
+    """(steps, layers, items): which of ``items`` each layer uses. Item j is active with the probability of its place in the
+    power law (``sim.plan.neurons``), in every step the same on average; with probability ``reuse`` an item does at a step
+    what it did at the one before, so that consecutive tokens share more than chance would have them share.
+
+    The same seed gives the same trace. Raises ``ValueError`` for a share outside its range.
+    """
+    if not 0 <= reuse < 1:
+        raise ValueError(f"trace: reuse: must be at least 0 and below 1, found {reuse:g}")
+    rng = np.random.default_rng(seed)
+    p = activity((np.arange(items) + 0.5) / items, active, hot, mass)
+    out = np.empty((steps, layers, items), bool)
+    now = rng.random((layers, items)) < p
+    for s in range(steps):
+        fresh = rng.random((layers, items)) < p
+        now = np.where(rng.random((layers, items)) < reuse, now, fresh)
+        out[s] = now
+    return out
+
+
+def chosen(steps: int, layers: int, items: int, *, topk: int, skew: float, reuse: float, tokens: int, seed: int) -> Active:
+    """(steps, layers, items): experts that at least one of ``tokens`` tokens picks, ``topk`` each. Expert j of a layer (in
+    an order of its own) is liked in proportion to (j + 1)^-skew; with probability ``reuse`` a token keeps a pick of the
+    token before it in the sequence.
+
+    Picks without replacement by the Gumbel method: the ``topk`` largest of log-weight plus noise.
+    """
+    if not 1 <= topk <= items:
+        raise ValueError(f"trace: topk: must be between 1 and the {items} experts, found {topk}")
+    if not 0 <= reuse < 1:
+        raise ValueError(f"trace: reuse: must be at least 0 and below 1, found {reuse:g}")
+    rng = np.random.default_rng(seed)
+    liked = -skew * np.log(rng.permuted(np.broadcast_to(np.arange(1.0, items + 1), (layers, items)), axis=1))
+    before = np.zeros((tokens, layers, items), bool)
+    out = np.empty((steps, layers, items), bool)
+    for s in range(steps):
+        score = liked + rng.gumbel(size=(tokens, layers, items))
+        score = np.where(before & (rng.random(before.shape) < reuse), np.inf, score)
+        rank = np.argsort(np.argsort(-score, axis=-1, kind="stable"), axis=-1, kind="stable")
+        before = rank < topk
+        out[s] = before.any(axis=0)
+    return out
+
+
+def read(path: str | Path, layers: int, items: int) -> Active:
+    """A trace of a user's: an ``.npy`` file of booleans (steps, layers, items). Raises ``ValueError`` with one line."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable .npy file: {error}") from None
+    if found.ndim != 3 or found.dtype != bool or found.shape[1:] != (layers, items):
+        raise ValueError(f"{path}: expected booleans of shape (steps, {layers}, {items}), found {found.dtype} {found.shape}")
+    trace: Active = found
+    return trace

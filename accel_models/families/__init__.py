@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accel_models.families import fpga, systolic
+from accel_models.families import cpu, fpga, systolic
 from accel_models.families.general import Pricer
 from workloads.ops import Op
 
 #: Kind of the engine that multiplies (``engine.matrix.kind`` of a device file) -> pricers. One line a kind.
 FAMILIES: dict[str, Mapping[type[Op], Pricer]] = {
+    "cpu_simd": cpu.PRICERS,
     "systolic": systolic.ARRAYS, "hexagon_npu": systolic.NPU,
     "dsp": fpga.DSP, "ternary": fpga.TERNARY,
 }

@@ -55,9 +55,10 @@ def test_a_table_longer_than_a_register_takes_more_look_ups() -> None:
 
 def test_unpacking_costs_the_same_for_each_row_unless_rows_share_it() -> None:
     given_ = CORE | {"peak": 1e18, "dequant_ops": 2.0}
-    one, ten, shared = (float(unpack_multiply(m, 4096, 4096, reuse=r, **given_).compute)
-                        for m, r in ((1, 1), (10, 1), (10, 10)))
+    one, ten, shared, twice = (float(unpack_multiply(m, 4096, 4096, reuse=r, **given_).compute)
+                               for m, r in ((1, 1), (10, 1), (10, 10), (20, 10)))
     assert ten == pytest.approx(10 * one)
+    assert twice == pytest.approx(2 * one, rel=1e-3)
     assert shared == pytest.approx(one, rel=1e-3)
 
 

@@ -20,8 +20,9 @@ class Move:
 
     ``after``: blocks of the same step whose results say what to move; empty: known beforehand, so that it may run ahead
     as far as the room for it (``Plan.staging``) allows; None: the block's own predecessors. ``back``: written out when the
-    block has ended. ``chunk``: bytes of one request (0: one after another in one sweep), ``scattered`` over ``span`` bytes
-    or in order, ``depth`` requests in flight from ``cores`` cores of the host. ``staged``: takes room in the staging buffer of ``dst`` until the block has ended.
+    block has ended. ``chunk``: bytes of one request (0: as large as the memory likes them), ``scattered`` over ``span``
+    bytes or in order, ``depth`` requests in flight from ``cores`` cores of the host. ``staged``: takes room in the staging
+    buffer of ``dst`` until the block has ended.
     """
 
     what: str                         # "weights", "neurons", "experts", "kv", "result" ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sim.techniques.cache_neurons import CacheNeurons
 from sim.techniques.offload import Offload
+from sim.techniques.run_on import RunOn
 from sim.techniques.sparse_ffn import SparseFfn
 from sim.techniques.speculate import Speculate
 from sim.techniques.split_neurons import SplitNeurons
@@ -12,6 +13,7 @@ from sim.techniques.technique import Technique
 TECHNIQUES: dict[str, type[Technique]] = {
     CacheNeurons.name: CacheNeurons,
     Offload.name: Offload,
+    RunOn.name: RunOn,
     SparseFfn.name: SparseFfn,
     Speculate.name: Speculate,
     SplitNeurons.name: SplitNeurons,

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sim.plan.block import Block, Move, Plan
-from sim.techniques.technique import Size, Stage, Technique
+from sim.techniques.technique import Names, Size, Stage, Technique
 
 
 class Offload(Technique):
@@ -30,7 +30,7 @@ class Offload(Technique):
     layers: int = -1
     share: float = -1.0
     reserve: Size = 0.0
-    parts: tuple[str, ...] = ("mixer", "ffn", "experts")
+    parts: Names = ("mixer", "ffn", "experts")
 
     def apply(self, plan: Plan) -> Plan:
         if self.share > 1:

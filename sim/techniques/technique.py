@@ -30,6 +30,14 @@ def _bytes(value: Any) -> Any:
 Size = Annotated[float, BeforeValidator(_bytes)]
 
 
+def _names(value: Any) -> Any:
+    return tuple(x.strip() for x in value.split("+") if x.strip()) if isinstance(value, str) else value
+
+
+#: Several names, as a list or as text ("ffn+experts").
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
 class Technique(BaseModel):
     """Base of all techniques. ``name`` is what people write; ``stage`` when it is applied; ``conserves`` the law it keeps."""
 
@@ -45,7 +53,8 @@ class Technique(BaseModel):
 
     def label(self) -> str:
         """As people write it on the command line."""
-        settings = ",".join(f"{k}={v}" for k, v in self.model_dump(exclude_defaults=True).items())
+        settings = ",".join(f"{k}={'+'.join(v) if isinstance(v, tuple) else v}"
+                            for k, v in self.model_dump(exclude_defaults=True).items())
         return f"{self.name}:{settings}" if settings else self.name
 
 

@@ -66,12 +66,18 @@ def _f(x: ArrayLike) -> Array:
 _ZERO = _f(0.0)
 
 
+def _kept(weight: str) -> float:
+    """Share of the products that N:M sparse weights leave to be done, by an engine that can skip the others."""
+    kept, of = get_format(weight).sparsity
+    return kept / of
+
+
 @work.register
 def _(op: Gemm) -> Work:
     m, n, k, b = _f(op.m), _f(op.n), _f(op.k), _f(op.batch)
     w_bytes = b * n * k * get_format(op.w).nbytes
     io = b * m * (k + n) * get_format(op.out).nbytes
-    return Work(2 * b * m * n * k, w_bytes if op.static else _zero(), _zero() if op.static else w_bytes, io, _zero())
+    return Work(2 * b * m * n * k * _kept(op.w), w_bytes if op.static else _zero(), _zero() if op.static else w_bytes, io, _zero())
 
 
 @work.register
@@ -81,7 +87,7 @@ def _(op: Moe) -> Work:
     expert = matrices * _f(op.hidden) * _f(op.inter)
     hit = _f(op.n_local) * experts_hit(op.tokens, op.topk, op.n_experts)
     io = (2 * _f(op.tokens) * _f(op.hidden) + 2 * rows * (_f(op.hidden) + _f(op.inter))) * get_format(op.out).nbytes
-    return Work(2 * rows * expert, hit * expert * get_format(op.w).nbytes, _zero(), io, _zero())
+    return Work(2 * rows * expert * _kept(op.w), hit * expert * get_format(op.w).nbytes, _zero(), io, _zero())
 
 
 @work.register

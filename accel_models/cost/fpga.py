@@ -204,13 +204,14 @@ def resources(*, slices: ArrayLike, tile_m: ArrayLike, tile_n: ArrayLike, tile_k
 
 
 def instruction_stream(nbytes: ArrayLike, *, load_bytes: ArrayLike, channels_per_load: ArrayLike = 1.0,
-                       instruction_bytes: ArrayLike = 16.0, lengths: ArrayLike = 1.0, bucket: ArrayLike = 1.0,
+                       instruction_bytes: ArrayLike = 22.0, lengths: ArrayLike = 1.0, bucket: ArrayLike = 1.0,
                        per_load: ArrayLike = 2.0) -> Instructions:
     """Length of the instruction stream of one step that streams ``nbytes``, and what storing it for each length takes.
 
     One load instruction fetches ``load_bytes`` from each of ``channels_per_load`` channels, and one computation goes with
-    it (``per_load`` 2). ``lengths`` sequence lengths are served, each by a stream of its own, or ``bucket`` of them by
-    one (length-adaptive compilation).
+    it (``per_load`` 2): 28 and 16 B in FlightLLM's published instruction set (isa.py), 22 B on average. ``lengths``
+    sequence lengths are served, each by a stream of its own, or ``bucket`` of them by one (length-adaptive compilation).
+    Fetching is no bound, 44 B beside each 64 KiB of weights, and has no term in the time of an op; storing may be one.
     """
     nbytes, load_bytes, channels_per_load, instruction_bytes, lengths, bucket, per_load = as_floats(
         nbytes, load_bytes, channels_per_load, instruction_bytes, lengths, bucket, per_load)

@@ -202,6 +202,16 @@ def test_the_instruction_stream_is_as_long_as_the_profile_says() -> None:
     assert found.entries == pytest.approx(103_765, rel=0.05)
 
 
+def test_a_stream_for_every_length_exceeds_the_memory() -> None:
+    """2048 lengths at 2.3 MB do not fit beside the weights in 8 GiB; one stream for 64 lengths does."""
+    e = run("alveo_u280", isl=512, osl=2)
+    assert e.decode
+    room = (e.memory["capacity"] - e.memory["used"]).item()
+    own, shared = (instruction_stream(e.decode.nbytes.item(), load_bytes=8192, channels_per_load=8, lengths=2048, bucket=b)
+                   for b in (1, 64))
+    assert own.stored > room > 10 * shared.stored
+
+
 @given(lengths=st.integers(1, 4096), bucket=st.integers(1, 512))
 def test_lengths_that_share_a_stream_are_stored_once(lengths: int, bucket: int) -> None:
     own, shared = (instruction_stream(1e9, load_bytes=8192, lengths=lengths, bucket=b) for b in (1, bucket))
@@ -212,12 +222,13 @@ def test_lengths_that_share_a_stream_are_stored_once(lengths: int, bucket: int) 
 # -- boards and profiles: nothing of these is in a formula -------------------------------------------------------------
 
 @pytest.mark.parametrize(("isl", "osl", "prefill_ms", "tokens_per_s"), [
-    (128, 512, 289.9, 103.5), (128, 1024, 289.9, 99.2), (512, 512, 1181.4, 97.2)])
+    (128, 512, 289.9, 103.5), (128, 1024, 289.9, 99.2), (128, 1536, 289.9, 95.4), (512, 512, 1181.4, 97.2),
+    (512, 1024, 1181.4, 93.5), (512, 1536, 1181.4, 90.1)])
 def test_the_simulated_profile_is_met(isl: int, osl: int, prefill_ms: float, tokens_per_s: float) -> None:
     e = run("vhk158", isl=isl, osl=osl)
     assert e.decode
     assert e.prefill.time.item() * 1e3 == pytest.approx(prefill_ms, rel=0.03)
-    assert 1 / e.decode.time.item() == pytest.approx(tokens_per_s, rel=0.05)
+    assert 1 / e.decode.time.item() == pytest.approx(tokens_per_s, rel=0.07)
 
 
 def test_the_board_is_met() -> None:

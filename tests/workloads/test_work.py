@@ -137,3 +137,11 @@ def test_an_unknown_op_is_refused() -> None:
 
     with pytest.raises(TypeError, match="no work count for ops of kind Strange"):
         work(Strange(name="x"))
+
+
+def test_sparse_weights_leave_n_of_m_of_the_products() -> None:
+    dense, sparse = (work(Gemm(name="g", m=4, n=64, k=64, w=w)) for w in ("int4", "int4+2:4"))
+    assert sparse.flops == dense.flops / 2
+    moe = [work(Moe(name="e", tokens=4, hidden=64, inter=64, topk=2, n_experts=8, n_local=8, w=w))
+           for w in ("int4", "int4+1:4")]
+    assert moe[1].flops == moe[0].flops / 4

@@ -81,7 +81,19 @@ def predict(quick: bool) -> Iterator[Figure]:
             yield Figure("predict", f"{rows:,} rows, {label}, peak memory", used.peak_bytes, "B", GB)
 
 
+def events(quick: bool) -> Iterator[Figure]:
+    """Tasks per CPU second of the event engine: guarded by engines, sharing a memory, streamed; peak memory of a stream."""
+    n = 2000 if quick else 200_000
+    for mix, what, target in (("chain", "one after another", 100_000), ("fan_out", "a thousand ready at once", 100_000),
+                              ("sharing", "four flows at a time over one memory", 25_000)):
+        found, _ = inside("tasks_per_second", mix=mix, n=n)
+        yield Figure("events", f"{what}, tasks per CPU s", found["tasks_per_s"], "/s", target, floor=True)
+    found, used = inside("streamed_per_second", mix="fan_out", n=5 * n, window=2000)
+    yield Figure("events", f"{5 * n:,} tasks streamed, per CPU s", found["tasks_per_s"], "/s", 50_000, floor=True)
+    yield Figure("events", f"{5 * n:,} tasks streamed, peak memory", used.peak_bytes, "B", 0.2 * GB)
+
+
 SUITE: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "help": help_, "whatif": whatif, "query": query, "grid": grid, "large_grid": large_grid, "loop": loop,
-    "predict": predict,
+    "predict": predict, "events": events,
 }

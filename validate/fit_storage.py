@@ -29,11 +29,12 @@ from validate.study import DATE, OUT
 _MANY = 1e5
 _DIES = Parameter("dies_per_channel", 4.0, 0.5, 32.0)
 _ISSUE = Parameter("issue_cycles", 12e3, 1e3, 2e5)
+_SPREAD = Parameter("spread", 0.6, 0.05, 1.0, linear=True)
 #: What each curve can tell. Drives with few points keep the placement and the read-ahead of the one with a whole grid.
 PARAMETERS: dict[str, tuple[Parameter, ...]] = {
     "nvme_pcie4": (_DIES, Parameter("t_read", 61e-6, 20e-6, 120e-6), Parameter("channel_rate", 1.2e9, 2e8, 3e9),
-                   Parameter("spread", 0.6, 0.05, 1.0, linear=True), Parameter("readahead", 131072.0, 16384.0, 1048576.0)),
-    "ufs_4_0": (_DIES, _ISSUE, Parameter("mapped", 256e6, 16e6, 512e6), Parameter("request_time", 8e-6, 1e-6, 4e-5)),
+                   _SPREAD, Parameter("readahead", 131072.0, 16384.0, 1048576.0)),
+    "ufs_4_0": (_DIES, _ISSUE, Parameter("request_time", 8e-6, 1e-6, 4e-5), _SPREAD),
     "apple_m1_max_ssd": (_ISSUE,),
     "samsung_990_pro_1tb": (),
 }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind
-from accel_models.cost.collective import NODE_NETWORK, link_class
+from accel_models.cost.collective import NODE_NETWORK, link_class, link_rate
 from accel_models.cost.elementwise import BORROWS, READ_SHARE
 from accel_models.cost.terms import REGIMES, regime
 from accel_models.price import price
@@ -169,14 +169,13 @@ def _hardware(name: str, labels: Row) -> Hardware:
     device = load_device(name)
     hw = bind([device])
     if text := labels.get("link", ""):
-        kind = link_class(text)
-        fast = next((x for x in device.link.values() if x.kind == ("pcie" if kind == "pcie" else "nvlink")), None)
-        if fast is None:
-            raise ValueError(f"link {text!r}: {name} has no such link; known: {', '.join(device.link) or 'none'}")
-        hw = replace(hw, link_class=(kind,), link_bandwidth=np.array([fast.bandwidth.value]),
+        per_node = _number(labels.get("devices_per_node", "") or "2")
+        own: dict[str, float] = {x.kind: x.bandwidth.value for x in device.link.values()}
+        kind = link_class(text, per_node)
+        hw = replace(hw, link_class=(kind,), link_bandwidth=np.array([link_rate(name, own, text, per_node)]),
                      network_bandwidth=np.array([NODE_NETWORK if kind == "internode" else np.inf]))
-    if per_node := labels.get("devices_per_node", ""):
-        hw = replace(hw, domain=np.array([_number(per_node)]))
+    if labels.get("devices_per_node", ""):
+        hw = replace(hw, domain=np.array([_number(labels["devices_per_node"])]))
     return hw
 
 

@@ -15,39 +15,38 @@ from typing import Any
 
 import numpy as np
 
-from accel_models.cost.collective import NODE_NETWORK, collective, link_class
+from accel_models.cost.collective import NODE_NETWORK, collective, link_class, link_rate
 from accel_models.cost.terms import Array, Cost
 from accel_models.registry import load_device
 from validate.fit import Parameter
 from validate.measured import Table, read
 from validate.study import OUT, Predict, Problem, Study, Values, known_rows, main
 
-#: Rate of the bridge, one direction: NVLink 3 of an A100 PCIe 300 GB/s, of an A40 56.25 GB/s (vendor data sheets).
-_BRIDGE = {"a100": 300e9, "a40": 56.25e9}
 _COMMON = (
     Parameter("efficiency", 0.7, 0.05, 1.0), Parameter("congestion", 0.0, -0.5, 2.5, linear=True),
     Parameter("step_time", 2e-6, 1e-7, 3e-5), Parameter("ramp", 0.5, 0.01, 3.0),
     Parameter("fast_efficiency", 0.25, 0.01, 1.0), Parameter("fast_step_time", 8e-7, 1e-7, 1e-5),
     Parameter("overhead", 6e-6, 1e-6, 1e-4), Parameter("gather_share", 0.85, 0.2, 2.0),
-    Parameter("scatter_share", 0.85, 0.2, 2.0), Parameter("exchange_share", 0.7, 0.2, 2.0),
-    Parameter("p2p_share", 1.0, 0.2, 3.0),
+    Parameter("exchange_share", 0.7, 0.2, 2.0), Parameter("exchange_time", 3e-6, 1e-7, 5e-5),
+    Parameter("p2p_share", 1.0, 0.2, 3.0), Parameter("arrival", 1e-6, 1e-8, 1e-4),
 )
 _DIRECT = (
     Parameter("direct_efficiency", 0.6, 0.01, 1.0), Parameter("direct_time", 4e-6, 1e-6, 5e-5),
     Parameter("direct_step", 2e-6, 1e-8, 1e-5),
 )
-_NETWORK = (Parameter("internode_efficiency", 0.5, 0.05, 1.5), Parameter("internode_step_time", 1e-5, 5e-7, 1e-4))
+_NETWORK = (Parameter("rails", 0.0, -0.5, 1.0, linear=True),
+            Parameter("internode_efficiency", 0.5, 0.05, 1.5), Parameter("internode_step_time", 1e-5, 5e-7, 1e-4))
 _LIMITS = tuple(2.0**k for k in range(18, 28, 1))
 
 
 def table(directory: Path) -> Table:
     t = known_rows(read("collective", directory))
     links = [str(x) for x in t["link"]]
-    t.columns["variant"] = np.array([link_class(x) for x in links], dtype=object)
+    t.columns["variant"] = np.array([link_class(x, n) for x, n in zip(links, t["devices_per_node"], strict=True)], dtype=object)
     t.columns["issue"] = np.array(["direct" if "custom" in f or v != "nvswitch" else "library"
                                    for f, v in zip(t["framework"], t["variant"], strict=True)], dtype=object)
     # The profiler of this source shows two modes, 20 and 60 us, for the same small messages.
-    noisy = (t["source"] == "vidur") & (t["variant"] == "nvswitch")
+    noisy = (t["source"] == "vidur") & np.isin(t["variant"], ("nvswitch", "pcie"))
     t.columns["apart"] = np.where(noisy, t["framework"], "").astype(object)
     return t
 
@@ -56,27 +55,18 @@ def parameters(variant: str, pool: bool) -> tuple[Parameter, ...]:
     return _COMMON + (_DIRECT if variant == "nvswitch" else ()) + (_NETWORK if variant == "internode" else ())
 
 
-def link_rate(t: Table) -> Array:
+def rates(t: Table) -> Array:
     """Peak of the link inside the node for each row. [B/s]"""
     out = np.empty(len(t))
-    for (device, link), _ in t.groups("device", "link"):
-        mask = (t["device"] == device) & (t["link"] == link)
-        links = known_links(device)
-        if link.startswith("pairwise"):
-            out[mask] = _BRIDGE[device.split("_")[0]]
-        elif link.startswith("pcie"):
-            out[mask] = links["pcie"]
-        else:
-            out[mask] = links["nvlink"]
+    keys = list(zip(t["device"], t["link"], t["devices_per_node"], strict=True))
+    for device, link, per_node in sorted(set(keys)):
+        own: dict[str, float] = {x.kind: x.bandwidth.value for x in load_device(device).link.values()}
+        out[[k == (device, link, per_node) for k in keys]] = link_rate(device, own, link, per_node)
     return out
 
 
-def known_links(device: str) -> dict[str, float]:
-    return {k: v.bandwidth.value for k, v in load_device(device).link.items()}
-
-
 def bind(t: Table) -> Predict:
-    bandwidth, per_node = link_rate(t), t["devices_per_node"]
+    bandwidth, per_node = rates(t), t["devices_per_node"]
     direct = (t["issue"] == "direct").astype(float)
     kinds = {k: np.flatnonzero(t["op"] == k) for k in sorted(set(t["op"]))}
 

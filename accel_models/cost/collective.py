@@ -11,7 +11,7 @@ the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,13 +36,37 @@ _CLASSES = (("pairwise-nvlink", "nvlink-pair"), ("nvswitch", "nvswitch"), ("nvli
 NODE_NETWORK = 12.5e9
 
 
-def link_class(link: str) -> str:
-    """Link class of a name as measured tables write it ("nvswitch+internode", "pcie4"). Raises ``ValueError``."""
+#: Rate of the bridge that joins two such boards, one direction [B/s]: NVLink 3 of an A100 PCIe 300 GB/s, of an A40
+#: 56.25 GB/s (vendor data sheets). A way to join devices, which a board may do without: no part of its device file.
+BRIDGES = {"a100_pcie_80gb": 300e9, "a100_pcie_40gb": 300e9, "a40": 56.25e9}
+#: Most bytes to one peer that NCCL sends through its low-latency protocol (``NCCL_P2P_LL_THRESHOLD``; src/enqueue.cc).
+FAST_TO_PEER = 16384.0
+
+
+def link_class(link: str, devices_per_node: float = 2.0) -> str:
+    """Link class of a name as measured tables write it ("nvswitch+internode", "pcie4"). Raises ``ValueError``.
+
+    A bridge joins two devices: more of a node speak through PCIe.
+    """
     if "internode" in link:
         return "internode"
     found = next((name for start, name in _CLASSES if link.startswith(start)), "")
+    if found == "nvlink-pair" and devices_per_node > 2:
+        return "pcie"
     if not found:
         raise ValueError(f"link {link!r} is not known; it must begin with {', '.join(start for start, _ in _CLASSES)}")
+    return found
+
+
+def link_rate(device: str, own: Mapping[str, float], link: str, devices_per_node: float) -> float:
+    """Peak inside the node of a link as measured tables write it [B/s]; ``own`` are the device's links by kind.
+
+    Raises ``ValueError`` where the device has no such link.
+    """
+    inside = link_class(link.removesuffix("+internode"), devices_per_node)
+    found = BRIDGES.get(device) if inside == "nvlink-pair" else own.get("pcie" if inside == "pcie" else "nvlink")
+    if found is None:
+        raise ValueError(f"link {link!r}: {device} has no such link; known: {', '.join(own) or 'none'}")
     return found
 
 
@@ -83,11 +107,11 @@ def collective(nbytes: ArrayLike, n_devices: ArrayLike, *, kind: str, bandwidth:
                latency: ArrayLike = 0.0, internode_latency: ArrayLike = 0.0, launch: ArrayLike = 0.0,
                efficiency: ArrayLike = 0.75, congestion: ArrayLike = 0.0, step_time: ArrayLike = 1.5e-6,
                ramp: ArrayLike = 0.7, fast_efficiency: ArrayLike = 0.25, fast_step_time: ArrayLike = 1e-6,
-               tree_hop: ArrayLike = 2.5, gather_share: ArrayLike = 1.0, scatter_share: ArrayLike = 1.0,
-               exchange_share: ArrayLike = 1.0, p2p_share: ArrayLike = 1.0, direct_efficiency: ArrayLike = 0.0,
+               tree_hop: ArrayLike = 2.5, gather_share: ArrayLike = 1.0, exchange_share: ArrayLike = 1.0,
+               exchange_time: ArrayLike = 0.0, p2p_share: ArrayLike = 1.0, direct_efficiency: ArrayLike = 0.0,
                direct_time: ArrayLike = 4e-6, direct_step: ArrayLike = 1e-6, direct_limit: ArrayLike = np.inf,
                internode_efficiency: ArrayLike = 0.8, internode_step_time: ArrayLike = 5e-6,
-               overhead: ArrayLike = 6e-6) -> Cost:
+               rails: ArrayLike = 0.0, overhead: ArrayLike = 6e-6, arrival: ArrayLike = 0.0) -> Cost:
     """Time of one collective of ``nbytes`` among ``n_devices``.
 
     Parameters
@@ -108,13 +132,18 @@ def collective(nbytes: ArrayLike, n_devices: ArrayLike, *, kind: str, bandwidth:
                                       cut into the best chunks, 0 no pipeline. [-]
     fast_efficiency, fast_step_time : array_like  Low-latency protocol: the same.
     tree_hop : array_like             Steps that one tree level counts for (trees beat rings among many devices). [-]
-    gather_share, scatter_share, exchange_share, p2p_share : array_like  Share of ``efficiency`` that all-gather,
-                                      reduce-scatter, all-to-all, send/recv reach beside all-reduce. [-]
+    gather_share, exchange_share, p2p_share : array_like  Share of ``efficiency`` that all-gather and reduce-scatter,
+                                      all-to-all, send/recv reach beside all-reduce. [-]
+    exchange_time : array_like        What setting up the bandwidth-optimal protocol adds to all-to-all. [s]
     direct_efficiency : array_like    Share of the peak of direct all-reduce kernels (one-shot, two-shot); 0: none. [-]
     direct_time, direct_step : array_like  Time of an empty one-shot kernel, and what the second shot adds. [s]
     direct_limit : array_like         Largest message that the software gives to them. [B]
     internode_efficiency, internode_step_time : array_like  Share of the network's peak, time per step.
+    rails : array_like                How a node's rate grows with its ranks, which open more of its network cards: 0 not
+                                      at all, 1 in proportion (``internode_bandwidth`` is the share of one rank at 0). [-]
     overhead : array_like             Time of an empty call of the library. [s]
+    arrival : array_like              How long a rank waits for the others to come, on average, where each is issued by a
+                                      process of its own; send/recv, issued together, do not. [s]
 
     All arguments but ``kind`` broadcast. More bandwidth never costs more. More bytes never cost less. More devices of
     one node never cost less while ``congestion`` is not negative.
@@ -127,23 +156,29 @@ def collective(nbytes: ArrayLike, n_devices: ArrayLike, *, kind: str, bandwidth:
         latency, internode_latency, launch, overhead, ramp, tree_hop)
     step, fast_step, inter_step, inter_eff = as_floats(
         step_time, fast_step_time, internode_step_time, internode_efficiency)
-    share = {"all_gather": gather_share, "reduce_scatter": scatter_share, "alltoall": exchange_share,
+    share = {"all_gather": gather_share, "reduce_scatter": gather_share, "alltoall": exchange_share,
              "send_recv": p2p_share}.get(kind, 1.0)
+    # All-to-all and send/recv have a channel a peer as it is: more peers open no more of them.
+    pairs = kind in ("alltoall", "send_recv")
+    crowd = np.maximum(np.asarray(congestion, dtype=np.float64), 0.0 if pairs else -np.inf)
     local = np.maximum(np.minimum(n, per_node), 1.0)
     nodes = np.maximum(n / local, 1.0)
     inside, between = _PATTERNS[kind](local, hop), _PATTERNS[kind](nodes, hop)
-    scale = np.power(np.maximum(local, 2.0) / 2.0, -np.asarray(congestion, dtype=np.float64)) * share
+    scale = np.power(np.maximum(local, 2.0) / 2.0, -crowd) * share
     moved = inside.traffic * nbytes / bandwidth
-    fixed = launch + overhead
+    fixed = launch + overhead + (0.0 if kind == "send_recv" else 1.0) * np.asarray(arrival, dtype=np.float64)
     best = _pipeline(moved / np.minimum(np.asarray(efficiency, dtype=np.float64) * scale, 1.0),
-                     inside.steps * (step + latency), ramp)
+                     inside.steps * (step + latency + (kind == "alltoall") * np.asarray(exchange_time)), ramp)
     fast = (moved / np.minimum(np.asarray(fast_efficiency, dtype=np.float64) * scale, 1.0),
             inside.fast_steps * (fast_step + latency))
+    if pairs:
+        to_peer = nbytes / (local if kind == "alltoall" else 1.0)
+        fast = np.where(to_peer <= FAST_TO_PEER, fast[0], np.inf), fast[1]
     best = _cheaper(best, fast)
     # Among nodes every rank carries its part of the buffer; send/recv and all-to-all carry all of it.
     part = nbytes if kind in ("send_recv", "alltoall") else nbytes / local
-    far = _pipeline(between.traffic * part / (inter_bw * inter_eff), between.fast_steps * (inter_step + inter_latency),
-                    ramp)
+    far_rate = inter_bw * inter_eff * np.power(local, rails)
+    far = _pipeline(between.traffic * part / far_rate, between.fast_steps * (inter_step + inter_latency), ramp)
     wire, wait = best[0] + far[0], best[1] + far[1]
     if kind == "all_reduce":
         d_wire, d_wait = _direct(nbytes, local, nodes, bandwidth, direct_efficiency, direct_step, direct_limit)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel_models.cost.collective import BORROWS, collective
+from accel_models.cost.collective import BORROWS, FAST_TO_PEER, collective, link_class, link_rate
 from accel_models.cost.terms import Cost, attribute
 from accel_models.fitted_store import load, lookup
 from workloads.ops import COLLECTIVE_KINDS
@@ -15,7 +15,7 @@ from workloads.ops import COLLECTIVE_KINDS
 KEYWORDS = {"bandwidth": 300e9, "devices_per_node": 8.0, "internode_bandwidth": 25e9, "latency": 1e-7,
             "internode_latency": 1e-6, "launch": 1e-6, "efficiency": 0.7, "congestion": 0.2, "step_time": 2e-6,
             "ramp": 0.6, "fast_efficiency": 0.2, "fast_step_time": 8e-7, "tree_hop": 2.5, "gather_share": 0.9,
-            "scatter_share": 0.95, "exchange_share": 0.8, "p2p_share": 1.1, "direct_efficiency": 0.5,
+            "exchange_share": 0.8, "p2p_share": 1.1, "direct_efficiency": 0.5,
             "direct_time": 4e-6, "direct_step": 1e-6, "direct_limit": 8e6, "internode_efficiency": 0.8,
             "internode_step_time": 5e-6, "overhead": 6e-6}
 kinds = st.sampled_from(COLLECTIVE_KINDS)
@@ -78,7 +78,7 @@ def test_nothing_to_send_is_finite_and_one_device_waits_for_nobody(kind: str) ->
 
 @pytest.mark.parametrize("n", [2, 4, 8])
 def test_all_reduce_is_reduce_scatter_and_all_gather_when_bytes_decide(n: int) -> None:
-    even = {"gather_share": 1.0, "scatter_share": 1.0, "direct_efficiency": 0.0}
+    even = {"gather_share": 1.0, "direct_efficiency": 0.0}
     whole = cost("all_reduce", 1e11, n, **even).time
     parts = cost("reduce_scatter", 1e11, n, **even).time + cost("all_gather", 1e11, n, **even).time
     assert whole == pytest.approx(float(parts), rel=0.01)
@@ -113,3 +113,38 @@ def test_every_link_class_has_fitted_parameters_and_network_terms() -> None:
             c = collective(1e6, 8, kind=kind, bandwidth=100e9, **found.params.values)
             assert 5e-6 < c.time < 5e-3, (link, kind)
     assert all("internode_efficiency" in s.values for s in load("collective").set)
+
+
+def test_a_bridge_joins_two_and_more_go_through_pcie() -> None:
+    assert link_class("pairwise-nvlink+pcie", 2) == "nvlink-pair"
+    assert link_class("pairwise-nvlink+pcie", 4) == "pcie"
+    own = {"pcie": 31e9}
+    assert link_rate("a40", own, "pairwise-nvlink+pcie", 2) == 56.25e9
+    assert link_rate("a40", own, "pairwise-nvlink+pcie", 4) == 31e9
+    assert link_rate("a40", own, "pairwise-nvlink+pcie+internode", 1) == 56.25e9
+    with pytest.raises(ValueError, match="link 'nvswitch': a40 has no such link; known: pcie"):
+        link_rate("a40", own, "nvswitch", 8)
+
+
+def test_only_send_recv_does_not_wait_for_the_others() -> None:
+    later = {k: collective(1e4, 4, kind=k, bandwidth=1e11, arrival=3e-5).time - collective(1e4, 4, kind=k, bandwidth=1e11).time
+             for k in COLLECTIVE_KINDS}
+    assert later.pop("send_recv") == 0.0
+    assert all(x == pytest.approx(3e-5) for x in later.values())
+
+
+def test_the_low_latency_protocol_ends_at_its_threshold_to_one_peer() -> None:
+    def time(nbytes: float, kind: str) -> float:
+        return float(collective(nbytes, 4, kind=kind, bandwidth=1e11, fast_step_time=1e-7, step_time=2e-5).time)
+
+    for kind, limit in (("send_recv", FAST_TO_PEER), ("alltoall", 4 * FAST_TO_PEER)):
+        assert time(limit + 1, kind) > time(limit, kind) + 1e-5
+    assert time(4 * FAST_TO_PEER + 1, "all_gather") == pytest.approx(time(4 * FAST_TO_PEER, "all_gather"), rel=1e-3)
+
+
+def test_more_ranks_of_a_node_open_more_of_its_network() -> None:
+    def time(rails: float) -> float:
+        return float(collective(1e9, 16, kind="all_reduce", bandwidth=1e12, devices_per_node=8, internode_bandwidth=1e9,
+                                rails=rails).time)
+
+    assert time(1.0) < time(0.4) < time(0.0)

@@ -17,8 +17,8 @@ from validate.study import Problem, Study, Values, chip, errors, write
 ELEMENTWISE = {"efficiency": 0.8, "l2_efficiency": 0.5, "l2_share": 0.6, "unit_rate": 2e10, "row_blocks": 3.0,
                "row_time": 2e-7, "passes": 0.05, "overhead": 2.2e-6, "eager_overhead": 1.5e-5}
 COLLECTIVE = {"efficiency": 0.75, "congestion": 0.1, "step_time": 3e-6, "ramp": 0.4, "fast_efficiency": 0.2,
-              "fast_step_time": 1e-6, "overhead": 8e-6, "gather_share": 0.8, "scatter_share": 0.9,
-              "exchange_share": 0.7, "p2p_share": 1.0}
+              "fast_step_time": 1e-6, "overhead": 8e-6, "gather_share": 0.8, "exchange_time": 4e-6,
+              "exchange_share": 0.7, "p2p_share": 1.0, "arrival": 1e-6}
 MOE = {"efficiency": 0.7, "tile_loss": 15.0, "dram_efficiency": 0.9, "l2_efficiency": 0.4, "l2_share": 0.8,
        "reread": 0.2, "flight": 0.2, "tail_share": 0.5, "fill": 150.0, "sharpness": 2.5, "passes": 1.5,
        "expert_time": 2e-8, "overhead": 3e-5}

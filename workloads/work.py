@@ -77,7 +77,8 @@ def _(op: Gemm) -> Work:
     m, n, k, b = _f(op.m), _f(op.n), _f(op.k), _f(op.batch)
     w_bytes = b * n * k * get_format(op.w).nbytes
     io = b * m * (k + n) * get_format(op.out).nbytes
-    return Work(2 * b * m * n * k * _kept(op.w), w_bytes if op.static else _zero(), _zero() if op.static else w_bytes, io, _zero())
+    flops = 2 * b * m * n * k * _kept(op.w)
+    return Work(flops, w_bytes if op.static else _zero(), _zero() if op.static else w_bytes, io, _zero())
 
 
 @work.register

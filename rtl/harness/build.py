@@ -101,6 +101,12 @@ def build(sources: Sequence[Path], top: str, params: Mapping[str, int], *, simul
     return home
 
 
+def discard(home: Path) -> None:
+    """Remove a build from the cache."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.with_name(home.name + ".lock").unlink(missing_ok=True)
+
+
 def _options(simulator: str, coverage: bool) -> tuple[str, ...]:
     if simulator == "icarus":
         return ("-Wall",)

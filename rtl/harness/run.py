@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rtl.harness.build import BuildError, TimeLimitError, build, runner
+from rtl.harness.build import BuildError, TimeLimitError, build, discard, runner
 from rtl.harness.registry import load, sources
 from rtl.harness.unit import Params, Unit
 
@@ -47,12 +47,12 @@ class Outcome:
 
 def verify(unit: Unit, params: Params, *, simulator: str = "verilator", seeds: tuple[int, int] = SEEDS["fast"],
            tests: str = "", files: Sequence[Path] | None = None, first_failure: bool = False, coverage: Path | None = None,
-           waves: Path | None = None, junit: Path | None = None, limit: float = 600.0) -> Outcome:
+           waves: Path | None = None, junit: Path | None = None, limit: float = 600.0, keep: bool = True) -> Outcome:
     """Build and run all tests of a unit (or those whose name matches ``tests``).
 
-    ``files``: sources in place of the unit's own. ``coverage``, ``waves``, ``junit``: files to write. ``limit``: of the
-    run alone [s]. A build that fails and a run past its limit are failures of the outcome, not exceptions;
-    raises ``MissingToolError`` if the simulator is not there.
+    ``files``: sources in place of the unit's own. ``coverage``, ``waves``, ``junit``: files to write.
+    ``limit``: of the run alone [s]. ``keep``: the build stays in the cache. A build that fails and a
+    run past its limit are failures of the outcome, not exceptions; raises ``MissingToolError`` if the simulator is not there.
     """
     out = Outcome(unit.name, params, simulator)
     start = time.monotonic()
@@ -70,6 +70,8 @@ def verify(unit: Unit, params: Params, *, simulator: str = "verilator", seeds: t
             if target is not None and (Path(tmp) / name).exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(Path(tmp) / name, target)
+    if not keep:
+        discard(home)
     out.run_s = time.monotonic() - start
     return out
 

@@ -17,10 +17,12 @@ module lut_lane #(
     output wire [ACC_W-1:0]            acc
 );
     localparam ENTRIES = 1 << (K-1);
+    localparam FILL    = (1 << SH_W) - 1;     // largest shift
+    localparam WIDE    = ACC_W + FILL;
 
-    reg signed [T_W-1:0] val_q;
-    reg                  neg_q;
-    reg [ACC_W-1:0]      acc_q;
+    reg [T_W-1:0]   val_q;
+    reg             neg_q;
+    reg [ACC_W-1:0] acc_q;
 
     reg [T_W-1:0] entry;
     integer i;
@@ -30,18 +32,19 @@ module lut_lane #(
             if (idx[K-2:0] == i[K-2:0]) entry = entry | tbl[i*T_W +: T_W];
     end
 
-    wire signed [ACC_W-1:0] wide    = val_q;
-    wire        [ACC_W-1:0] shifted = wide << s1_sh;
-    wire        [ACC_W-1:0] base    = s1_first ? {ACC_W{1'b0}} : acc_q;
-    wire        [ACC_W-1:0] term    = shifted ^ {ACC_W{neg_q}};
-    // the +1 of the negation is the carry into the accumulator's adder
-    wire        [ACC_W-1:0] sum     = base + term + {{(ACC_W-1){1'b0}}, neg_q};
+    // -(v << s) = (~v << s, filled with ones) + 1: inverted before the shift, where it is narrow;
+    // the + 1 comes in as the carry of one more bit below
+    wire signed [T_W+FILL-1:0] flipped = {val_q ^ {T_W{neg_q}}, {FILL{neg_q}}};
+    wire signed [WIDE-1:0]     wide    = flipped;
+    wire        [WIDE-1:0]     shifted = wide << s1_sh;
+    wire        [ACC_W-1:0]    base    = s1_first ? {ACC_W{1'b0}} : acc_q;
+    wire        [ACC_W:0]      sum     = {base, 1'b1} + {shifted[FILL +: ACC_W], neg_q};
 
     always @(posedge clk)
         if (adv) begin
             val_q <= entry;
             neg_q <= idx[K-1];
-            if (s1_valid) acc_q <= sum;
+            if (s1_valid) acc_q <= sum[ACC_W:1];
         end
 
     assign acc = acc_q;

@@ -28,6 +28,7 @@ class Resources(NamedTuple):
 
     dsp: Array
     lut: Array
+    ff: Array
     uram: Array
     bram18: Array
 
@@ -189,17 +190,17 @@ def _overlapped(compute: Array, memory: Array, through: Array, streamed: Array, 
 
 
 def resources(*, slices: ArrayLike, tile_m: ArrayLike, tile_n: ArrayLike, tile_k: ArrayLike, vector_n: ArrayLike,
-              pack: ArrayLike = 1.0, lut_per_mac: ArrayLike = 0.0, uram_bytes: ArrayLike = 0.0,
+              pack: ArrayLike = 1.0, lut_per_mac: ArrayLike = 0.0, ff_per_mac: ArrayLike = 0.0, uram_bytes: ArrayLike = 0.0,
               bram_bytes: ArrayLike = 0.0, dsp_per_mac: ArrayLike = 1.0) -> Resources:
     """Blocks that the arrays and buffers of a design take (control, shell and interfaces apart, which come on top).
 
     ``pack`` products share one multiplier in matrix mode; ``dsp_per_mac`` 0 is an array of adders. ``uram_bytes`` and
     ``bram_bytes`` are buffers of one region. [B]
     """
-    slices, tile_m, tile_n, tile_k, vector_n, pack, lut_per_mac, uram_bytes, bram_bytes, dsp_per_mac = as_floats(
-        slices, tile_m, tile_n, tile_k, vector_n, pack, lut_per_mac, uram_bytes, bram_bytes, dsp_per_mac)
+    slices, tile_m, tile_n, tile_k, vector_n, pack, lut_per_mac, ff_per_mac, uram_bytes, bram_bytes, dsp_per_mac = as_floats(
+        slices, tile_m, tile_n, tile_k, vector_n, pack, lut_per_mac, ff_per_mac, uram_bytes, bram_bytes, dsp_per_mac)
     macs = slices * tile_k * np.maximum(tile_m * tile_n / pack, vector_n)
-    return Resources(dsp=np.ceil(macs * dsp_per_mac), lut=np.ceil(macs * lut_per_mac),
+    return Resources(dsp=np.ceil(macs * dsp_per_mac), lut=np.ceil(macs * lut_per_mac), ff=np.ceil(macs * ff_per_mac),
                      uram=np.ceil(slices * uram_bytes / URAM_BYTES), bram18=np.ceil(slices * bram_bytes / BRAM18_BYTES))
 
 

@@ -56,10 +56,12 @@ def _wires(hw: Hardware, col: Columns) -> dict[str, Array]:
 def check(hw: Hardware) -> None:
     """Refuse a design that its part cannot hold: a ``ValueError`` of one line naming the device and the resource."""
     shape = {k: hw.figure(k) for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n")}
-    needs = resources(**shape, pack=hw.figure("pack", 1.0), lut_per_mac=hw.figure("lut_per_mac", 0.0),
-                      uram_bytes=hw.figure("uram_bytes", 0.0), bram_bytes=hw.figure("bram_bytes", 0.0),
-                      dsp_per_mac=np.array([float(kind == "dsp") for kind in hw.engine]))
-    has = {"dsp": np.where([kind == "dsp" for kind in hw.engine], hw.n_units, np.inf), "lut": hw.figure("lut", np.inf),
+    takes = {k: hw.figure(k, 0.0) for k in ("lut_per_mac", "ff_per_mac", "uram_bytes", "bram_bytes")}
+    chains = np.array([kind == "dsp" for kind in hw.engine])
+    needs = resources(**shape, **takes, pack=hw.figure("pack", 1.0), dsp_per_mac=chains.astype(np.float64))
+    has = {"dsp": np.where(chains, hw.n_units, np.inf), "ff": hw.figure("ff", np.inf),
+           # an adaptive logic module of an Intel part holds two small look-up tables
+           "lut": np.minimum(hw.figure("lut", np.inf), 2.0 * hw.figure("alm", np.inf)),
            "uram": hw.figure("uram", np.inf), "bram18": hw.figure("bram18", np.inf)}
     for name, limit in has.items():
         for (device, *_), need, left in zip(hw.identity, getattr(needs, name), limit, strict=True):

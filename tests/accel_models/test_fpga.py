@@ -173,12 +173,24 @@ def test_the_published_build_is_what_arrays_and_buffers_take() -> None:
     ("bram_bytes", "4 MiB", "takes 5462 bram18, the part has 4032"),
     # the N:M chain of eight as synthesised: 1753 LUT for eight multipliers
     ("lut_per_mac", 219.125, "takes 1346304 lut, the part has 1303680"),
+    ("ff_per_mac", 500, "takes 3072000 ff, the part has 2607360"),
     ("channels_used", 40, "channels_used: 40, but the memory has 32 channels")])
 def test_a_design_that_exceeds_the_part_is_refused_in_one_line(key: str, value: str | float, what: str) -> None:
     device = load_device("alveo_u280").with_value(f"engine.matrix.figure.{key}", value)
     with pytest.raises(ValueError, match=f"alveo_u280: engine.matrix.figure.*{re.escape(what)}") as error:
         price([Gemm(name="x", m=1, n=64, k=64, a="int8", w="int8", out="int8")], bind([device]))
     assert "\n" not in str(error.value)
+
+
+def test_adder_lanes_are_bounded_by_look_up_tables_alone() -> None:
+    """933120 ALM hold 74 649 lanes of 25 LUT, and no multiplier is asked for."""
+    def lanes(n: int) -> Device:
+        device = load_device("d5005_ternary")
+        return device.with_value("engine.matrix.units", n).with_value("engine.matrix.figure.slices", n)
+
+    check(bind([lanes(74_649)]))
+    with pytest.raises(ValueError, match=r"d5005_ternary: .* takes 1866250 lut, the part has 1866240"):
+        check(bind([lanes(74_650)]))
 
 
 @pytest.mark.parametrize("name", FPGAS)

@@ -7,8 +7,7 @@ function of a single point (an event simulation).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -24,10 +23,13 @@ from sim.sweep import parameters as par
 from sim.sweep.hardware import vary
 from sim.sweep.space import Columns, Space, cuts
 
-Bools = NDArray[np.bool_]
+Column = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 #: Points of one array call: with more of them temporaries leave the cache, and memory grows; with fewer calls cost more.
 ROWS = 4096
+#: Devices are filled up to a multiple of this, and how much larger than the points a grid may be that holds them.
+STEP, SPARSE = 64, 2.0
 OK, INFEASIBLE, ERROR = 0, 1, 2
 #: Names of a store's own columns.
 RESERVED = ("id", "key", "stamp", "status", "error", "t")
@@ -94,7 +96,7 @@ def _blank(n: int, names: list[str]) -> Results:
     return Results(np.zeros(n, dtype=np.int8), [""] * n, {f: np.full(n, np.nan) for f in names})
 
 
-def _put(out: Results, places: NDArray[np.intp], part: Results) -> None:
+def _put(out: Results, places: Places, part: Results) -> None:
     out.status[places] = part.status
     for i, text in zip(places.tolist(), part.error, strict=True):
         out.error[i] = text
@@ -102,7 +104,7 @@ def _put(out: Results, places: NDArray[np.intp], part: Results) -> None:
         out.figures[name][places] = values
 
 
-def _groups(columns: Columns) -> list[NDArray[np.intp]]:
+def _groups(columns: Columns) -> list[Places]:
     """Places of points that share model, formats, split, framework and device, and lack the same hardware numbers."""
     n = len(next(iter(columns.values())))
     code = np.zeros(n, dtype=np.int64)
@@ -120,27 +122,38 @@ def _group(space: Space, columns: Columns) -> Results:
     """Points of one group."""
     n = len(next(iter(columns.values())))
     shared = {k: v[0] for k, v in columns.items() if cuts(k)}
-    work = {par.FIELDS[k][0]: np.asarray(columns.get(k, space.base[k]), dtype=np.float64) for k in par.WORKLOAD}
+    work = {par.FIELDS[k][0]: np.broadcast_to(np.asarray(columns.get(k, space.base[k]), dtype=np.float64), n)
+            for k in par.WORKLOAD}
+    numbers = {k.removeprefix("hardware."): v for k, v in columns.items() if par.is_hardware(k) and not np.isnan(v[0])}
     out = _blank(n, [f for f in stored(space) if f not in space.figures])
     try:
         setting = _setting(space, tuple(shared.items()))
-        hardware = _hardware(setting, columns, n)
+        first, place = _distinct(list(numbers.values()), n)
+        hardware = _hardware(setting, {k: v[first] for k, v in numbers.items()})
     except ValueError as error:
         out.status[:] = ERROR
         out.error[:] = [str(error)] * n
         return out
-    for places, problem in _checked(setting, {k: np.broadcast_to(v, n) for k, v in work.items()}, n):
+    for places, problem in _checked(setting, work):
         if problem:
             out.status[places] = ERROR
             for i in places.tolist():
                 out.error[i] = problem
         else:
-            for at in range(0, len(places), ROWS):
-                some = places[at:at + ROWS]
-                _price(setting, hardware, {k: np.broadcast_to(v, n)[some] for k, v in work.items()}, some, out)
+            _price(setting, hardware, place[places], {k: v[places] for k, v in work.items()}, places, out)
     if "area_mm2" in out.figures:
         out.figures["area_mm2"][:] = 1e6 * columns.get("hardware.area.die", _area(setting.device))
     return out
+
+
+def _distinct(columns: Sequence[NDArray[Any]], n: int) -> tuple[Places, Places]:
+    """First places of the distinct rows, and which of them each row is."""
+    code = np.zeros(n, dtype=np.int64)
+    for values in columns:
+        _, place = np.unique(values, return_inverse=True)
+        _, code = np.unique(code * (int(place.max()) + 1) + place.reshape(-1), return_inverse=True)
+    _, first, place = np.unique(code, return_index=True, return_inverse=True)
+    return first, place.reshape(-1)
 
 
 def _setting(space: Space, shared: tuple[tuple[str, Any], ...]) -> Setting:
@@ -153,28 +166,24 @@ def _setting(space: Space, shared: tuple[tuple[str, Any], ...]) -> Setting:
 _resolved = lru_cache(maxsize=256)(resolve)
 
 
-def _hardware(setting: Setting, columns: Columns, n: int) -> Hardware:
-    given = {k.removeprefix("hardware."): v for k, v in columns.items() if par.is_hardware(k) and not np.isnan(v[0])}
-    if given:
-        return vary(setting.device, setting.system, given)
-    return take(bind([setting.device], setting.system), [0] * n)
+def _hardware(setting: Setting, numbers: Mapping[str, Column]) -> Hardware:
+    return vary(setting.device, setting.system, numbers) if numbers else bind([setting.device], setting.system)
 
 
 def _area(device: Device) -> float:
     return device.area.die.value if device.area.die else np.nan
 
 
-def _checked(setting: Setting, work: Mapping[str, NDArray[np.float64]], n: int) -> list[tuple[NDArray[np.intp], str]]:
+def _checked(setting: Setting, work: Mapping[str, Column]) -> list[tuple[Places, str]]:
     """Places by what is wrong with their workload (nothing: the empty text). Points are halved until a half is right or
     single; sorted by length, since nearly always the long ones are wrong."""
-    order = np.argsort(work["isl"] + work["osl"], kind="stable")
-    good: list[NDArray[np.intp]] = []
-    found: list[tuple[NDArray[np.intp], str]] = []
-    todo = [order]
+    todo: list[Places] = [np.argsort(work["isl"] + work["osl"], kind="stable")]
+    good: list[Places] = []
+    found: list[tuple[Places, str]] = []
     while todo:
         places = todo.pop()
         try:
-            _workload(work, places).check(setting.spec)
+            est.Workload(**{k: v[places] for k, v in work.items()}, utilization=0.9).check(setting.spec)
             good.append(places)
         except ValueError as error:
             if len(places) == 1:
@@ -184,24 +193,47 @@ def _checked(setting: Setting, work: Mapping[str, NDArray[np.float64]], n: int) 
     return [*([(np.concatenate(good), "")] if good else []), *found]
 
 
-def _workload(work: Mapping[str, NDArray[np.float64]], places: NDArray[np.intp]) -> est.Workload:
-    return est.Workload(batch=work["batch"][places], isl=work["isl"][places], osl=work["osl"][places],
-                        prefix=work["prefix"][places])
-
-
-def _price(setting: Setting, hardware: Hardware, work: Mapping[str, NDArray[np.float64]], places: NDArray[np.intp],
+def _price(setting: Setting, hardware: Hardware, row: Places, work: Mapping[str, Column], places: Places,
            out: Results) -> None:
-    """Figures of these points of a group into ``out``. Always whole calls of ``ROWS`` points (or a power of two of them),
-    the last point repeated: look-ups of fitted parameters are remembered by the number of devices."""
+    """Figures of these points into ``out``; ``row`` is each point's row of ``hardware``.
+
+    Points that fill most of a grid (hardware x lengths x batch sizes) are priced as that grid, where each op pays only for
+    the axes that it has; points that share little are priced one by one, each with its own hardware."""
     n = len(places)
-    whole = min(max(1 << (n - 1).bit_length(), 64), ROWS)
-    fill = np.minimum(np.arange(whole), n - 1)
-    load = replace(_workload(work, fill), utilization=setting.query.utilization)
-    e = est.estimate(setting.spec, take(hardware, places[fill].tolist()), load, setting.parallel,
-                     framework=setting.query.framework, paired=True)
+    lengths = [work[k] for k in ("isl", "osl", "prefix")]
+    (some, device), (length, at), (size, b) = _distinct([row], n), _distinct(lengths, n), _distinct([work["batch"]], n)
+    if len(some) * len(length) * len(size) <= SPARSE * n:
+        isl, osl, prefix = (v[length][:, None] for v in lengths)
+        load = est.Workload(isl=isl, osl=osl, prefix=prefix, batch=work["batch"][size][None, :],
+                            utilization=setting.query.utilization)
+        e = _ask(setting, hardware, _filled(row[some], STEP), load, paired=False)
+        _keep(e, (len(e.hardware), len(length), len(size)), (device, at, b), places, out)
+        return
+    for start in range(0, n, ROWS):
+        here = np.arange(start, min(start + ROWS, n))
+        fill = _filled(here, max(1 << (len(here) - 1).bit_length(), STEP))
+        load = est.Workload(**{k: v[fill] for k, v in work.items()}, utilization=setting.query.utilization)
+        e = _ask(setting, hardware, row[fill], load, paired=True)
+        _keep(e, (len(fill),), (np.arange(len(here)),), places[here], out)
+
+
+def _filled(places: Places, step: int) -> Places:
+    """Lengthened to a multiple of ``step``, the last repeated: look-ups of fitted parameters are remembered by the number
+    of devices, which should not differ from call to call."""
+    n = len(places)
+    return places[np.minimum(np.arange(-(-n // step) * step if n > 1 else 1), n - 1)]
+
+
+def _ask(setting: Setting, hardware: Hardware, rows: Places, load: est.Workload, *, paired: bool) -> est.Estimate:
+    return est.estimate(setting.spec, take(hardware, rows.tolist()), load, setting.parallel,
+                        framework=setting.query.framework, paired=paired)
+
+
+def _keep(e: est.Estimate, shape: tuple[int, ...], at: tuple[Places, ...], places: Places, out: Results) -> None:
+    """The figures at ``at`` (places on the axes of the estimate, which has this shape) into ``out``."""
     for name in out.figures:
-        out.figures[name][places] = fig.figure(name, e, whole)[:n]
-    fits = np.broadcast_to(e.memory["fits"], whole)[:n].astype(bool)
+        out.figures[name][places] = np.broadcast_to(fig.figure(name, e, len(shape) - 1), shape)[at]
+    fits = np.broadcast_to(e.memory["fits"], shape)[at].astype(bool)
     out.status[places] = np.where(fits, OK, INFEASIBLE)
     for i in places[np.logical_not(fits)].tolist():
         out.error[i] = "does not fit in memory"

@@ -48,8 +48,8 @@ def check(name: str, also: Iterable[str], where: str) -> None:
     raise ValueError(f"{where}: no figure {name!r}; nearest: {', '.join(near)}")
 
 
-def figure(name: str, e: Estimate, n: int) -> Column:
-    """One figure of a paired estimate of ``n`` points; NaN where the estimate has none."""
+def figure(name: str, e: Estimate, n_axes: int) -> Column:
+    """One figure of an estimate of ``n_axes`` workload axes; NaN where the estimate has none."""
     found: Any = np.nan
     plain = name.removesuffix("_lo").removesuffix("_hi")
     if name in e.metrics:
@@ -59,11 +59,11 @@ def figure(name: str, e: Estimate, n: int) -> Column:
     elif name in _MEMORY:
         found = e.memory[_MEMORY[name]]
     elif name in _HARDWARE:
-        found = getattr(e.hardware, _HARDWARE[name])
+        found = e.hardware.column(_HARDWARE[name], n_axes)
     elif name == "ttft_sol_s":
         found = e.prefill.sol
     elif name == "tpot_sol_s" and e.decode is not None:
         found = e.decode.sol
     elif name == "n_devices":
         found = e.parallel.n_devices
-    return np.broadcast_to(np.asarray(found, dtype=np.float64), n)
+    return np.asarray(found, dtype=np.float64)

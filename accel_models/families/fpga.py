@@ -53,8 +53,19 @@ def _wires(hw: Hardware, col: Columns) -> dict[str, Array]:
         "sync": col(hw.figure("sync_s", 0.0))}
 
 
+#: Figures that are divided by, and those that are shares.
+POSITIVE = ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "lanes", "pack", "channels", "channels_used", "load_bytes",
+            "port_bytes", "port_hz", "efficiency", "cache_pattern")
+SHARES = ("efficiency", "cache_pattern")
+
+
 def check(hw: Hardware) -> None:
     """Refuse a design that its part cannot hold: a ``ValueError`` of one line naming the device and the resource."""
+    for (device, *_), known in zip(hw.identity, hw.figures, strict=True):
+        for name, value in known.items():
+            if (name in POSITIVE and value <= 0) or (name in SHARES and value > 1):
+                rule = "in (0, 1]" if name in SHARES else "above 0"
+                raise ValueError(f"{device}: engine.matrix.figure.{name}: must be {rule}, got {value:g}")
     shape = {k: hw.figure(k) for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n")}
     takes = {k: hw.figure(k, 0.0) for k in ("lut_per_mac", "ff_per_mac", "uram_bytes", "bram_bytes")}
     chains = np.array([kind == "dsp" for kind in hw.engine])

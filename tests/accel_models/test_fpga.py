@@ -182,6 +182,14 @@ def test_a_design_that_exceeds_the_part_is_refused_in_one_line(key: str, value: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("key", "value", "rule"), [
+    ("tile_k", 0, "must be above 0, got 0"), ("efficiency", 1.5, "must be in (0, 1], got 1.5")])
+def test_figures_that_cannot_be_are_refused(key: str, value: float, rule: str) -> None:
+    device = load_device("alveo_u280").with_value(f"engine.matrix.figure.{key}", value)
+    with pytest.raises(ValueError, match=re.escape(f"alveo_u280: engine.matrix.figure.{key}: {rule}")):
+        check(bind([device]))
+
+
 def test_adder_lanes_are_bounded_by_look_up_tables_alone() -> None:
     """933120 ALM hold 74 649 lanes of 25 LUT, and no multiplier is asked for."""
     def lanes(n: int) -> Device:

@@ -33,10 +33,11 @@ def synthetic(steps: int, layers: int, items: int, *, active: float, hot: float,
     return out
 
 
-def chosen(steps: int, layers: int, items: int, *, topk: int, skew: float, reuse: float, tokens: int, seed: int) -> Active:
-    """(steps, layers, items): experts that at least one of ``tokens`` tokens picks, ``topk`` each. Expert j of a layer (in
-    an order of its own) is liked in proportion to (j + 1)^-skew; with probability ``reuse`` a token keeps a pick of the
-    token before it in the sequence.
+def routed(steps: int, layers: int, items: int, *, topk: int, skew: float, reuse: float, tokens: int,
+           seed: int) -> NDArray[np.int64]:
+    """(steps, layers, items): how many of ``tokens`` tokens each expert gets, ``topk`` experts a token. Expert j of a layer
+    (in an order of its own) is liked in proportion to (j + 1)^-skew; with probability ``reuse`` a token picks an expert
+    again that the token at its place picked a step before.
 
     Picks without replacement by the Gumbel method: the ``topk`` largest of log-weight plus noise.
     """
@@ -47,13 +48,14 @@ def chosen(steps: int, layers: int, items: int, *, topk: int, skew: float, reuse
     rng = np.random.default_rng(seed)
     liked = -skew * np.log(rng.permuted(np.broadcast_to(np.arange(1.0, items + 1), (layers, items)), axis=1))
     before = np.zeros((tokens, layers, items), bool)
-    out = np.empty((steps, layers, items), bool)
+    out = np.empty((steps, layers, items), np.int64)
     for s in range(steps):
         score = liked + rng.gumbel(size=(tokens, layers, items))
         score = np.where(before & (rng.random(before.shape) < reuse), np.inf, score)
-        rank = np.argsort(np.argsort(-score, axis=-1, kind="stable"), axis=-1, kind="stable")
-        before = rank < topk
-        out[s] = before.any(axis=0)
+        picks = np.argpartition(-score, topk - 1, axis=-1)[..., :topk]
+        before = np.zeros_like(before)
+        np.put_along_axis(before, picks, True, axis=-1)
+        out[s] = before.sum(axis=0)
     return out
 
 

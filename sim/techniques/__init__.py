@@ -7,6 +7,7 @@ from sim.techniques.offload import Offload
 from sim.techniques.run_on import RunOn
 from sim.techniques.sparse_ffn import SparseFfn
 from sim.techniques.speculate import Speculate
+from sim.techniques.split_experts import SplitExperts
 from sim.techniques.split_neurons import SplitNeurons
 from sim.techniques.technique import Technique
 
@@ -16,5 +17,6 @@ TECHNIQUES: dict[str, type[Technique]] = {
     RunOn.name: RunOn,
     SparseFfn.name: SparseFfn,
     Speculate.name: Speculate,
+    SplitExperts.name: SplitExperts,
     SplitNeurons.name: SplitNeurons,
 }

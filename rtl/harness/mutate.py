@@ -121,8 +121,8 @@ def _variants(code: str, reset: bool) -> Iterator[tuple[str, str]]:
             for m in re.finditer(pattern, code):
                 put = replacement(m) if callable(replacement) else replacement
                 yield kind, code[:m.start()] + put + code[m.end():]
-    if reset and (m := re.search(r"\w+ +<= [^;]+;", code)):
-        yield "missing reset", code[:m.start()] + ";" * (code.strip().startswith("if")) + code[m.end():]
+    if reset and (line := re.search(r"\w+ +<= [^;]+;", code)):
+        yield "missing reset", code[:line.start()] + ";" * code.strip().startswith("if") + code[line.end():]
 
 
 def judge(unit: Unit, fault: Fault) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sim.techniques.cache_neurons import CacheNeurons
+from sim.techniques.kv_select import KvSelect
 from sim.techniques.offload import Offload
 from sim.techniques.run_on import RunOn
 from sim.techniques.sparse_ffn import SparseFfn
@@ -13,6 +14,7 @@ from sim.techniques.technique import Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
     CacheNeurons.name: CacheNeurons,
+    KvSelect.name: KvSelect,
     Offload.name: Offload,
     RunOn.name: RunOn,
     SparseFfn.name: SparseFfn,

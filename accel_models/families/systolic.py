@@ -92,11 +92,36 @@ def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) 
     return priced(cost, found, formats["peak"], col, beyond=widening("systolic", variants, col, framework, m=rows))
 
 
+def _vector_side(hw: Hardware) -> Hardware:
+    """The vector engine in the place of the arrays."""
+    return replace(hw, rate_table=dict.fromkeys(hw.rate_table, hw.vector_rate))
+
+
+def _cheaper(kind: type[Op], arrays: Pricer) -> Pricer:
+    """Products of 16 bits on the arrays as the vendor's runtime was measured (``qnn``); under any other, or none, on the
+    vector engine where that is faster: no runtime with a choice keeps them there."""
+    def pricer(ops: Any, f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+        mine = arrays(ops, f, hw, framework)
+        wide = np.array([[variant(w) == "fp16" for w in row] for row in _ways(ops, hw)])
+        if framework.startswith("qnn") or not wide.any():
+            return mine
+        other = PRICERS[kind](ops, f, _vector_side(hw), framework)
+        n_axes = next(iter(f.values())).ndim - 2
+        use = wide.reshape(*wide.shape, *(1,) * n_axes) & np.asarray(other.cost.time < mine.cost.time)
+        some: list[list[bool]] = np.any(use.reshape(*wide.shape, -1), axis=-1).tolist()
+        cost = Cost(*(np.where(use, b, a) for a, b in zip(mine.cost, other.cost, strict=True)))
+        lo, hi, joules = (np.where(use, getattr(other, x), getattr(mine, x)) for x in ("lo", "hi", "energy"))
+        sources = tuple(tuple(b if chosen else a for a, b, chosen in zip(x, y, row, strict=True))
+                        for x, y, row in zip(mine.sources, other.sources, some, strict=True))
+        return Stack(cost, lo, hi, joules, sources)
+
+    return pricer
+
+
 def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
     """On the vector engine: float products of activations are what integer matrix units are left out of (llm.npu,
     arXiv:2407.05858, runs attention on the CPU)."""
-    vector = replace(hw, rate_table=dict.fromkeys(hw.rate_table, hw.vector_rate))
-    return PRICERS[Attention](ops, f, vector, framework)
+    return PRICERS[Attention](ops, f, _vector_side(hw), framework)
 
 
 def _where_known(kind: type[Op], mine: Pricer) -> Pricer:
@@ -108,5 +133,5 @@ def _where_known(kind: type[Op], mine: Pricer) -> Pricer:
     return pricer
 
 
-NPU: Mapping[type[Op], Pricer] = {Gemm: _gemm, Moe: _moe, Attention: _attention}
+NPU: Mapping[type[Op], Pricer] = {Gemm: _cheaper(Gemm, _gemm), Moe: _cheaper(Moe, _moe), Attention: _attention}
 ARRAYS: Mapping[type[Op], Pricer] = {Gemm: _where_known(Gemm, _gemm), Moe: _where_known(Moe, _moe)}

@@ -20,8 +20,8 @@ PHONE = "snapdragon_8_gen_3"
 INT8: dict[str, Any] = {"a": "int8", "w": "int8", "out": "int8"}
 
 
-def on(device: str, *ops: Op) -> list[Priced]:
-    return price(ops, bind([load_device(device)]))
+def on(device: str, *ops: Op, framework: str = "") -> list[Priced]:
+    return price(ops, bind([load_device(device)]), framework=framework)
 
 
 def seconds(p: Priced) -> float:
@@ -29,11 +29,24 @@ def seconds(p: Priced) -> float:
 
 
 def test_products_follow_the_fitted_constants_of_the_phone() -> None:
-    int8, fp16 = on(f"{PHONE}.matrix", Gemm(name="a", m=64, n=8192, k=2048, **INT8), Gemm(name="b", m=64, n=8192, k=2048))
+    int8, fp16 = on(f"{PHONE}.matrix", Gemm(name="a", m=64, n=8192, k=2048, **INT8), Gemm(name="b", m=64, n=8192, k=2048),
+                    framework="qnn")
     assert int8.source == fp16.source == ("fitted",)
     assert 1.2e-3 < seconds(int8) < 1.9e-3                  # measured 1.5 ms; 48 us at the nominal rate
     assert seconds(fp16) > 300 * seconds(int8)              # measured 986 ms
     assert np.ravel(int8.cost.compute) > np.ravel(int8.cost.memory)
+
+
+def test_sixteen_bits_leave_the_arrays_where_the_runtime_is_not_said_and_the_vector_engine_is_faster() -> None:
+    ops = Gemm(name="a", m=np.array([1.0, 64.0]), n=8192, k=2048), Gemm(name="b", m=64, n=8192, k=2048, **INT8)
+    (wide, int8), (kept, same) = on(f"{PHONE}.matrix", *ops), on(f"{PHONE}.matrix", *ops, framework="qnn")
+    assert (wide.source, int8.source, kept.source) == (("assumed",), ("fitted",), ("fitted",))
+    assert np.all(wide.cost.time < 0.05 * kept.cost.time)
+    assert np.all(wide.cost.flops / wide.cost.time < bind([load_device(PHONE)]).vector_rate[0])
+    assert seconds(int8) == seconds(same)
+    both = price(ops, bind([load_device(f"{PHONE}.matrix"), load_device("snapdragon_x_elite")]))
+    np.testing.assert_allclose(both[0].cost.time[0], wide.cost.time[0])
+    assert [p.source[0] for p in both] == ["assumed", "fitted"]
 
 
 def test_a_sibling_borrows_with_an_interval_of_a_factor_of_two() -> None:

@@ -368,7 +368,8 @@ class Kernel:
             for pool, need in live.wants:
                 if pool.queue and pool.queue[0][3] is live and pool.free < need:
                     return (f"task {live.index} ({live.task.name!r}): waits for ever for {need:g} of {pool.name!r}, of which "
-                            f"{pool.free:g} of {pool.amount:g} is free and nothing that runs gives any back")
+                            f"{pool.free:g} of {pool.amount:g} is free and nothing that runs gives any back"
+                            + (f"; tasks beyond the window of {self._window} might" if self._window else ""))
         raise AssertionError("tasks are left, and none of them waits")
 
 

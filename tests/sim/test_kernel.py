@@ -58,6 +58,12 @@ def test_a_smaller_priority_goes_first_and_stops_nobody() -> None:
         ("runs", 0, 5), ("plain", 10, 15), ("wait", 0, 2), ("urgent", 5, 10)]
 
 
+def test_a_task_cut_at_its_preemption_points_lets_the_urgent_go_between() -> None:
+    assert trace(Task("part1", ("core",), time_ps=5, priority=1), Task("part2", ("core",), time_ps=5, priority=1, after=(0,)),
+                 Task("wait", time_ps=2), Task("urgent", ("core",), time_ps=3, after=(2,))) == [
+        ("part1", 0, 5), ("part2", 8, 13), ("wait", 0, 2), ("urgent", 5, 8)]
+
+
 def test_all_that_are_ready_at_one_instant_are_weighed_together_also_behind_joins() -> None:
     assert trace(Task("plain", ("core",), time_ps=5, priority=1), Task("join"), Task("join2", after=(1,)),
                  Task("urgent", ("core",), time_ps=5, after=(2,))) == [
@@ -198,6 +204,13 @@ def test_no_more_tasks_are_drawn_than_the_window_holds() -> None:
 
     stream(RESOURCES, tasks(), sink=sink, window=7)
     assert (drawn, ended, most) == (500, 500, 7)
+
+
+def test_a_window_that_is_too_small_is_said() -> None:
+    tasks = [Task("fill", takes=(("slots", 2),)), *[Task("wait", takes=(("slots", 1),))] * 3,
+             Task("free", gives=(("slots", 2),))]
+    with pytest.raises(ValueError, match=r"^task 1 \('wait'\): waits .*; tasks beyond the window of 3 might$"):
+        stream(RESOURCES, tasks, sink=lambda *_: None, window=3)
 
 
 def test_memory_does_not_grow_with_the_number_of_tasks() -> None:

@@ -1,4 +1,7 @@
-"""Storage memories as keyword arguments of ``cost.storage.read``: the device file's figures, then what was fitted."""
+"""Storage memories as keyword arguments of ``cost.storage.read`` and ``cost.in_flash.gemv``.
+
+The device file's figures, then what was fitted.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,28 @@ def storage(device: Device, memory: str, *, fitted: bool = True) -> dict[str, fl
         by_hand |= {"dies_per_channel"} if by_hand & {"chips", "dies", "channels"} else set()
         bound |= {k: v for k, v in _fitted(part).items() if k not in by_hand}
     return bound
+
+
+def in_flash(device: Device, memory: str) -> dict[str, float]:
+    """Keyword arguments of ``cost.in_flash.gemv`` for a memory whose dies compute (an engine of kind ``in_flash``). [SI]
+
+    The engine's units are the cores, one a die; its INT8 rate and clock give the multiply-accumulate units of one.
+    """
+    v = storage(device, memory)
+    name, engine = next(((n, e) for n, e in device.engine.items() if e.kind == "in_flash"), ("", None))
+    if engine is None:
+        raise ValueError(f"{device.name}: engine: none of kind 'in_flash'; its dies compute nothing")
+    if engine.units is None or engine.clock is None or "int8" not in engine.rate:
+        raise ValueError(f"{device.name}: engine.{name}: in-flash compute needs units, clock and rate.int8")
+    dies = v["n_channels"] * v["dies_per_channel"]
+    if engine.units.value != dies:
+        raise ValueError(f"{device.name}: engine.{name}.units: found {engine.units.value:g}, but there are {dies:g} dies")
+    if not (engine.clock.value > 0 and engine.rate["int8"].value > 0):
+        raise ValueError(f"{device.name}: engine.{name}: clock and rate.int8 must be positive")
+    return {"n_channels": v["n_channels"], "cores_per_channel": v["dies_per_channel"], "page": v["page"],
+            "t_read": v["t_read"], "channel_rate": v["channel_rate"], "planes": v.get("planes", 1.0),
+            "core_clock": engine.clock.value,
+            "macs": engine.rate["int8"].value / (2.0 * engine.clock.value * engine.units.value)}
 
 
 def _part(device: Device, memory: str) -> tuple[Device, Memory, Nand]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sim.techniques.cache_neurons import CacheNeurons
+from sim.techniques.chunk_prefill import ChunkPrefill
 from sim.techniques.kv_select import KvSelect
 from sim.techniques.offload import Offload
 from sim.techniques.run_on import RunOn
@@ -10,10 +11,12 @@ from sim.techniques.sparse_ffn import SparseFfn
 from sim.techniques.speculate import Speculate
 from sim.techniques.split_experts import SplitExperts
 from sim.techniques.split_neurons import SplitNeurons
+from sim.techniques.split_ops import SplitOps
 from sim.techniques.technique import Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
     CacheNeurons.name: CacheNeurons,
+    ChunkPrefill.name: ChunkPrefill,
     KvSelect.name: KvSelect,
     Offload.name: Offload,
     RunOn.name: RunOn,
@@ -21,4 +24,5 @@ TECHNIQUES: dict[str, type[Technique]] = {
     Speculate.name: Speculate,
     SplitExperts.name: SplitExperts,
     SplitNeurons.name: SplitNeurons,
+    SplitOps.name: SplitOps,
 }

@@ -272,7 +272,7 @@ draw = Random(5)
 resources = tuple(Resource(n, "shared", 1e11 * (i + 1)) for i, n in enumerate("abcde")) + (Resource("x", "engine", 3),)
 tasks = tuple(Task("t", ("x",) * draw.randrange(2), draw.randrange(99), 0,
                    (Flow(draw.random() * 1e4, tuple(draw.sample("abcde", draw.randint(1, 4)))),),
-                   tuple(range(max(0, i - 4), i - 2)))
+                   tuple(range(max(0, i - i % 10 - 10), i - i % 10)))   # ten ready at once
               for i in range(300))
 done = run(TaskGraph(resources, tasks), record=True)
 print(done.start.tolist(), done.end.tolist(), {n: (s.times_ps.tolist(), s.values.tolist()) for n, s in done.counters.items()})

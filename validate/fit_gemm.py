@@ -92,7 +92,7 @@ def _resident(t: Table) -> Array:
 
 def _copies(t: Table, weights: Array, capacity: Array) -> Array:
     """Copies of W that a source goes through in turn, from its collectors (aiconfigurator ``collect_gemm.py``)."""
-    enough = np.clip(np.ceil(capacity / weights), 1.0, 5.0)
+    enough, layer = np.clip(np.ceil(capacity / weights), 1.0, 5.0), _layer(t, weights)
     out = np.ones(len(t))
     for i, (source, framework, variant) in enumerate(zip(t["source"], t["framework"], t["variant"], strict=True)):
         if source == "aiconfigurator":
@@ -103,8 +103,22 @@ def _copies(t: Table, weights: Array, capacity: Array) -> Array:
             else:
                 out[i] = 1.0 if variant in ("nvfp4_g16", "fp8_block128") else 6.0
         elif source == "llmservingsim":
-            out[i] = 4.0        # assumed: the other matrices of the one layer that is run come between
+            out[i] = layer[i] / weights[i]      # the other matrices of the one layer that is run come between
     return out
+
+
+def _layer(t: Table, weights: Array) -> Array:
+    """Bytes of all weights of a model's layer, split as the row's own: what a source that runs one layer goes through.
+
+    The largest matrix of every projection is the unsplit one; experts are not among these rows, nor run with them.
+    """
+    keys = [(str(d), str(f), str(m)) for d, f, m in zip(t["device"], t["framework"], t["model"], strict=True)]
+    largest: dict[tuple[str, str, str], dict[str, float]] = {}
+    for key, op, w in zip(keys, t["op"], weights, strict=True):
+        mine = largest.setdefault(key, {})
+        mine[str(op)] = max(mine.get(str(op), 0.0), float(w))
+    whole = {k: sum(w for op, w in v.items() if op != "lm_head") for k, v in largest.items()}
+    return np.array([max(w, whole[k] * w / largest[k][str(op)]) for k, op, w in zip(keys, t["op"], weights, strict=True)])
 
 
 def _bytes(t: Table) -> tuple[Array, Array, Array]:

@@ -35,7 +35,7 @@ module lut_lane #(
     // -(v << s) = (~v << s, filled with ones) + 1: inverted before the shift, where it is narrow;
     // the + 1 comes in as the carry of one more bit below
     wire signed [T_W+FILL-1:0] flipped = {val_q ^ {T_W{neg_q}}, {FILL{neg_q}}};
-    wire signed [WIDE-1:0]     wide    = flipped;
+    wire        [WIDE-1:0]     wide    = flipped;      // sign-extends
     wire        [WIDE-1:0]     shifted = wide << s1_sh;
     wire        [ACC_W-1:0]    base    = s1_first ? {ACC_W{1'b0}} : acc_q;
     wire        [ACC_W:0]      sum     = {base, 1'b1} + {shifted[FILL +: ACC_W], neg_q};

@@ -124,10 +124,10 @@ def _group(space: Space, columns: Columns) -> Results:
     shared = {k: v[0] for k, v in columns.items() if cuts(k)}
     work = {par.FIELDS[k][0]: np.broadcast_to(np.asarray(columns.get(k, space.base[k]), dtype=np.float64), n)
             for k in par.WORKLOAD}
-    numbers = {k.removeprefix("hardware."): v for k, v in columns.items() if par.is_hardware(k) and not np.isnan(v[0])}
     out = _blank(n, [f for f in stored(space) if f not in space.figures])
     try:
         setting = _setting(space, tuple(shared.items()))
+        numbers = {par.key(setting.device, k): v for k, v in columns.items() if par.is_hardware(k) and not np.isnan(v[0])}
         first, place = _distinct(list(numbers.values()), n)
         hardware = _hardware(setting, {k: v[first] for k, v in numbers.items()})
     except ValueError as error:

@@ -20,13 +20,15 @@ R = TypeVar("R")
 
 #: How often a task that takes its worker down is tried.
 TRIES = 3
+#: How long a scheduler may take to answer.
+CONNECT = "10s"
 
 
 class Executor(Protocol):
     """Runs one function on many tasks."""
 
     def run(self, function: Callable[[T], R], tasks: Iterator[T]) -> Iterator[tuple[T, R]]:
-        """Results as they come. Raises what the function raises; ``RuntimeError`` for a task that kills its workers."""
+        """Results as they come. Raises what the function raises; ``ValueError`` for a task that kills its workers."""
         ...
 
 
@@ -103,7 +105,7 @@ def _next(again: list[tuple[T, int]], tasks: Iterator[T]) -> tuple[T, int] | Non
 
 def _once_more(task: tuple[T, int]) -> tuple[T, int]:
     if task[1] >= TRIES:
-        raise RuntimeError(f"a chunk took its worker down {TRIES} times; what is finished is safe")
+        raise ValueError(f"a chunk took its worker down {TRIES} times; what is finished is safe")
     return task[0], task[1] + 1
 
 
@@ -115,14 +117,14 @@ class Dask:
         # An optional part, and slow to import: only a sweep that asks for a cluster pays for it.
         from distributed import Client
         try:
-            self.client: Any = Client(address.replace("dask://", "tcp://"), timeout="10s", set_as_default=False)
+            self.client: Any = Client(address.replace("dask://", "tcp://"), timeout=CONNECT, set_as_default=False)
         except OSError as error:
             raise ValueError(f"--executor {address}: no scheduler answers there ({error})") from None
 
     def run(self, function: Callable[[T], R], tasks: Iterator[T]) -> Iterator[tuple[T, R]]:
         from distributed import as_completed
         waiting: dict[Any, T] = {}
-        ready: Any = as_completed([])
+        ready: Any = as_completed([], loop=self.client.loop)
         try:
             while True:
                 while len(waiting) < 2 * max(sum(self.client.nthreads().values()), 1):

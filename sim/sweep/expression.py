@@ -122,7 +122,8 @@ def _check(node: ast.expr, names: set[str]) -> None:
 def _value(node: ast.expr, columns: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
-            return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+            # NumPy's floats overflow to inf and divide by zero; Python's raise, and its integers grow without end.
+            return np.float64(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         case ast.List(elts=elts) | ast.Tuple(elts=elts):
             return [_value(e, columns) for e in elts]
         case ast.BinOp(left=left, op=op, right=right):

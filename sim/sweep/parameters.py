@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accel_models.quantity import UNITS, parse_noted
+from accel_models.device import Device
+from accel_models.quantity import parse_noted
 from accel_models.registry import load_system
 from sim.query import Query, resolve
 from sim.sweep.experiment import Experiment
@@ -54,6 +55,11 @@ def is_hardware(name: str) -> bool:
     return name.startswith("hardware.")
 
 
+def key(device: Device, name: str) -> str:
+    """The device's own key of a number (short forms as in ``--set hw.mem_bw=...``). Raises ``ValueError``."""
+    return device.key("hw." + name.removeprefix("hardware."))
+
+
 def kind(name: str, devices: Sequence[str], where: str) -> Kind:
     """How values of ``name`` are read. Raises ``ValueError`` with the nearest names for one that does not exist."""
     if name in FIELDS:
@@ -65,7 +71,7 @@ def kind(name: str, devices: Sequence[str], where: str) -> Kind:
         for device in devices:
             main = load_system(device).main
             try:
-                dimensions.add(main.settable()[main.key(name)])
+                dimensions.add(main.settable()[key(main, name)])
             except ValueError as error:
                 raise ValueError(f"{where}: {name}: {error}") from None
         return Kind(float, dimensions.pop())
@@ -113,11 +119,6 @@ def values(raw: Sequence[object], of: Kind, where: str) -> np.ndarray[Any, Any]:
     return array
 
 
-def units_known(text: str) -> bool:
-    """Whether any dimension has this unit."""
-    return any(text in units for units in UNITS.values())
-
-
 def base_values(experiment: Experiment) -> dict[str, Any]:
     """Every parameter that the file states outside the sweep, by its canonical name; hardware as it is written."""
     d, w, m = experiment.deployment, experiment.workload, experiment.model
@@ -126,7 +127,8 @@ def base_values(experiment: Experiment) -> dict[str, Any]:
     known |= {name: getattr(d, name.split(".")[1]) for name in FIELDS if name.startswith("deployment.")}
     known |= {name: getattr(w, name.split(".")[1]) for name in FIELDS if name.startswith("workload.")}
     known |= {f"model.{k}": v for k, v in m.overrides.items()}
-    return known | {f"hardware.{k}": v for k, v in experiment.hardware.overrides.items()}
+    return known | {f"hardware.{k.removeprefix('hardware.').removeprefix('hw.')}": v
+                    for k, v in experiment.hardware.overrides.items()}
 
 
 def query(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Query:
@@ -143,13 +145,12 @@ def _text(v: Any) -> str:
     return str(v).lower() if isinstance(v, bool | np.bool_) else str(v)
 
 
-def check_model_keys(base: Mapping[str, Any], axes: Mapping[str, np.ndarray[Any, Any]], models: Iterable[str],
-                     where: str) -> None:
-    """Raise ``ValueError`` for an axis on a key that a model's config does not have."""
-    for name, found in axes.items():
+def check_model_keys(values: Mapping[str, Any], models: Iterable[str], device: str, where: str) -> None:
+    """Raise ``ValueError`` for a key that a model's config does not have, or a value that it cannot take."""
+    for name, found in values.items():
         if name.startswith("model.") and name not in FIELDS:
             for model in models:
                 try:
-                    resolve(Query(model=model, hw=str(base["hardware"]), isl=1, osl=1, sets=((name, _text(found[0])),)))
+                    resolve(Query(model=model, hw=device, isl=1, osl=1, sets=((name, _text(found)),)))
                 except ValueError as error:
                     raise ValueError(f"{where}: {name}: {error}") from None

@@ -142,9 +142,9 @@ class Space:
             return par.value(given, par.kind(name, self.devices, self.file), name) if par.is_hardware(name) else given
         if par.is_hardware(name):
             if "hardware" not in columns:
-                return load_system(str(self.base["hardware"])).main.get(name)
+                return _number(str(self.base["hardware"]), name)
             which, place = np.unique(columns["hardware"], return_inverse=True)
-            return np.array([load_system(str(d)).main.get(name) for d in which])[place]
+            return np.array([_number(str(d), name) for d in which])[place]
         raise ValueError(f"{self.file}: {name!r} is no parameter of this experiment")
 
     def _unless(self, name: str, holds: NDArray[np.bool_], column: Column) -> Column:
@@ -157,6 +157,11 @@ class Space:
             with np.errstate(invalid="ignore"):
                 return np.round(column.astype(np.float64)).astype(np.int64)
         return column
+
+
+def _number(device: str, name: str) -> float:
+    main = load_system(device).main
+    return main.get(par.key(main, name))
 
 
 def cuts(name: str) -> bool:
@@ -172,12 +177,16 @@ def space(experiment: Experiment, file: str) -> Space:
     models = _choices("model", given, base)
     for device in devices:
         load_system(device)
+    base = {_short(k, devices): v for k, v in base.items()}
+    for k in filter(par.is_hardware, base):
+        par.value(base[k], par.kind(k, devices, f"{file}: hardware"), f"{file}: hardware.{k.removeprefix('hardware.')}")
+    par.check_model_keys(base, models, devices[0], f"{file}: model")
     aliases = {k: _short(k, devices) for k in {*given, *sweep.when, *sweep.derived}}
     axes = [_axis(aliases[k], v, devices, file, sampled=sweep.sample is not None) for k, v in given.items()]
     names = [a.name for a in axes]
     if len(set(names)) < len(names):
         raise ValueError(f"{file}: sweep: {next(n for n in names if names.count(n) > 1)!r} is an axis twice")
-    par.check_model_keys(base, {a.name: a.values for a in axes if not a.continuous}, models, f"{file}: sweep")
+    par.check_model_keys({a.name: a.values[0] for a in axes if not a.continuous}, models, devices[0], f"{file}: sweep")
     axes.sort(key=lambda a: not cuts(a.name))
     formulas = {k: parse(str(v), f"{file}: sweep.derived.{k}") for k, v in sweep.derived.items()}
     for k in formulas:
@@ -211,7 +220,7 @@ def _short(text: str, devices: tuple[str, ...]) -> str:
     if not par.is_hardware(name):
         return name
     try:
-        keys = {load_system(d).main.key(name) for d in devices}
+        keys = {par.key(load_system(d).main, name) for d in devices}
     except ValueError:
         return name
     return f"hardware.{keys.pop()}" if len(keys) == 1 else name

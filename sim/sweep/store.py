@@ -40,8 +40,7 @@ class Store:
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path, self._db = path, connection
-        with self._told():
-            found = dict(self._db.execute("SELECT key, value FROM meta"))
+        found = dict(self._db.execute("SELECT key, value FROM meta"))
         self.meta: dict[str, Any] = {k: json.loads(v) for k, v in found.items()}
 
     @classmethod
@@ -286,7 +285,7 @@ def _reason(error: sqlite3.Error) -> str:
         return "the disk is full"
     if "locked" in text:
         return f"another process has locked it for {PATIENCE:g} s; try again later"
-    if "not a database" in text or "malformed" in text:
+    if any(part in text for part in ("not a database", "malformed", "no such table")):
         return "not a store of a sweep (or damaged)"
     return text
 

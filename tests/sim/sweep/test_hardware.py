@@ -1,0 +1,79 @@
+"""Varied hardware is, row by row, what binding the changed device gives."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accel_models.bind import Hardware, bind
+from accel_models.registry import ad_hoc, list_devices, load_device, load_system
+from sim.sweep import hardware
+from sim.sweep.hardware import changed, vary
+
+SHAPES = {f.name for f in fields(Hardware)}
+
+
+def assert_equal(a: Hardware, b: Hardware) -> None:
+    for f in fields(Hardware):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if f.type == "Array":
+            np.testing.assert_allclose(x, y, rtol=1e-12, err_msg=f.name)
+        elif f.name == "rate_table":
+            for fmt in x:
+                np.testing.assert_allclose(x[fmt], y[fmt], rtol=1e-12, err_msg=fmt)
+        else:
+            assert x == y, f.name
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_equal_to_bind(data):
+    device = load_device(data.draw(st.sampled_from(list_devices())))
+    known = {k: v for k, v in device.parameters().items() if v > 0}
+    keys = data.draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=5, unique=True))
+    n = data.draw(st.integers(1, 6))
+    factors = st.lists(st.floats(0.25, 4.0), min_size=n, max_size=n)
+    values = {k: known[k] * np.array(data.draw(factors)) for k in keys}
+    rows = [changed(device, {k: float(v[i]) for k, v in values.items()}) for i in range(n)]
+    assert_equal(vary(device, None, values), bind(rows))
+
+
+def test_a_number_that_the_file_lacks():
+    device = load_device("h200_sxm")
+    values = {"engine.matrix.rate.fp4": np.array([2e15, 3e15]), "memory.l2.bandwidth": np.array([2e12, 9e12])}
+    rows = [changed(device, {k: float(v[i]) for k, v in values.items()}) for i in range(2)]
+    assert_equal(vary(device, None, values), bind(rows))
+
+
+def test_in_a_system():
+    system = load_system("dgx_h100")
+    values = {"link.nvlink.bandwidth": np.array([1e11, 9e11]), "hw.mem_bw": np.array([1e12, 8e12])}
+    rows = [changed(system.main, {system.main.key(k): float(v[i]) for k, v in values.items()}) for i in range(2)]
+    assert_equal(vary(system.main, system, values), bind(rows, system))
+    assert system.n_devices > 1
+
+
+def test_thousands_of_points_need_no_binding_each(monkeypatch):
+    device, bound = load_device("h200_sxm"), []
+    monkeypatch.setattr(hardware, "bind", lambda devices, system=None: bound.append(len(devices)) or bind(devices, system))
+    draw = np.random.default_rng(0)
+    keys = ("memory.main.bandwidth", "memory.l2.capacity", "engine.matrix.units", "power.tdp", "price.rental")
+    some = {k: device.get(k) * draw.uniform(0.5, 2.0, 5000) for k in keys}
+    assert len(vary(device, ad_hoc(1, device), some)) == 5000
+    assert sum(bound) < 40
+
+
+def test_where_half_precision_becomes_slower_than_single():
+    device = load_device("rtx_4090")
+    values = {"engine.vector.rate.fp32": np.array([8e13, 8e13, 2e14, 2e14]),
+              "engine.matrix.rate.fp16": np.array([9e13, 1.65e14, 1.9e14, 2.1e14]),
+              "engine.matrix.rate.bf16": np.array([9e13, 1.65e14, 1.9e14, 2.1e14])}
+    rows = [changed(device, {k: float(v[i]) for k, v in values.items()}) for i in range(4)]
+    assert_equal(vary(device, None, values), bind(rows))
+
+
+def test_a_value_that_no_device_has():
+    with pytest.raises(ValueError, match="must be above 0"):
+        vary(load_device("h200_sxm"), None, {"memory.hbm.bandwidth": np.array([1e12, 0.0])})

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel_models.device import FORMATS, Device
+from accel_models.device import FORMATS, Device, Quantity
 from accel_models.registry import System, is_shipped, load_device
 
 Array = NDArray[np.float64]
@@ -103,8 +103,7 @@ def bind(devices: Sequence[Device], system: System | None = None) -> Hardware:
     return Hardware(
         identity=tuple((d.name, d.generation, d.kind) for d in devices),
         engine=tuple(d.matrix.kind if d.matrix else "" for d in devices),
-        figures=tuple({k: q.value for k, q in {**d.matrix.resources, **d.matrix.figure}.items()} if d.matrix else {}
-                      for d in devices),
+        figures=tuple(_engine_figures(d) for d in devices),
         native=tuple(frozenset(d.rates()) for d in devices),
         link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),
         rate_table=table, **columns)
@@ -214,6 +213,18 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
         "link_bandwidth": fast, "domain": domain, "network_bandwidth": network, "link_class": link_class,
         "assumed": assumed,
     }
+
+
+def _engine_figures(device: Device) -> dict[str, float]:
+    """Numbers of the multiplying engine's own: resources of the part, its figures, and for cores inside NAND its geometry."""
+    engine = device.matrix
+    if engine is None:
+        return {}
+    found = {k: q.value for k, q in {**engine.resources, **engine.figure}.items()}
+    nand = next((m.nand for m in device.memory.values() if m.nand), None)
+    if engine.kind == "in_flash" and nand is not None:
+        found |= {f"nand_{k}": q.value for k in type(nand).model_fields if isinstance(q := getattr(nand, k), Quantity)}
+    return found
 
 
 def _launch_scale(device: Device) -> float:

@@ -46,6 +46,7 @@ class Side(BaseModel):
     quant: str = ""
     gemm_quant: str = ""
     kv_quant: str = ""
+    fmha_quant: str = ""
     tp: int = 1
     pp: int = 1
     dp: int = 1

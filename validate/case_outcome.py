@@ -121,7 +121,8 @@ def _estimate(query: Query) -> tuple[Setting, Estimate]:
 def query_of(side: Side) -> Query:
     """The question that a side of a model asks; its batch, where it is the largest that fits, worked out."""
     query = Query(model=side.model, hw=side.hw, batch=max(side.batch, 1), isl=side.isl, osl=side.osl, quant=side.quant,
-                  gemm_quant=side.gemm_quant, kv_quant=side.kv_quant, tp=side.tp, pp=side.pp, dp=side.dp,
+                  gemm_quant=side.gemm_quant, kv_quant=side.kv_quant, fmha_quant=side.fmha_quant, tp=side.tp, pp=side.pp,
+                  dp=side.dp,
                   utilization=side.utilization, framework=side.framework, sets=_sets(side))
     if side.batch:
         return query

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accel_models.families import cpu, fpga, systolic
+from accel_models.families import cpu, fpga, in_flash, systolic
 from accel_models.families.general import Pricer
 from workloads.ops import Op
 
@@ -18,6 +18,7 @@ from workloads.ops import Op
 FAMILIES: dict[str, Mapping[type[Op], Pricer]] = {
     "cpu_simd": cpu.PRICERS,
     "systolic": systolic.ARRAYS, "hexagon_npu": systolic.NPU,
+    "in_flash": in_flash.PRICERS,
     "dsp": fpga.DSP, "ternary": fpga.TERNARY,
 }
 

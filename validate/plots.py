@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from sim.figures import panels, png
+from validate.fit_storage import Curve
 from validate.rows import Predicted, by, figures
 from validate.scores import title
 
 COLOURS = {"gemm": "#2b5c8a", "attention": "#c2571a", "moe": "#3f7d3f", "elementwise": "#7a4c9c", "collective": "#6b6b6b"}
+
+#: Queue depths of a storage curve, shallow to deep.
+DEPTH_COLOURS = ("#9ecae1", "#6baed6", "#3f7d3f", "#c2571a", "#7a4c9c")
 
 
 def draw(p: Predicted, out: Path) -> list[Path]:
@@ -77,6 +81,24 @@ def _coverage(p: Predicted, path: Path) -> Path:
     axis.axvline(80, color="k", lw=0.8)
     axis.axvspan(74, 86, color="k", alpha=0.1)
     axis.set_xlabel("rows inside their 80 % interval [%]")
+    return _save(figure, path)
+
+
+def storage(curve: Curve, path: Path) -> Path:
+    """Throughput by request size, measured (points; hollow: held back) and modelled (lines), one colour a queue depth."""
+    kinds = [k for k in (0.0, 1.0) if (curve.rows["sequential"] == k).any()]
+    figure, axes = panels(len(kinds), 4.2 * len(kinds), 3.6)
+    for axis, kind in zip(axes, kinds, strict=True):
+        for colour, depth in zip(DEPTH_COLOURS, np.unique(curve.rows["queue_depth"]), strict=False):
+            m = (curve.rows["sequential"] == kind) & (curve.rows["queue_depth"] == depth)
+            size = curve.rows["block_bytes"]
+            axis.loglog(size[m], (size / curve.predicted)[m] / 1e9, "-", color=colour, lw=1, label=f"depth {depth:g}")
+            for some, face in ((m & curve.fitted, colour), (m & ~curve.fitted, "none")):
+                axis.loglog(size[some], (size / curve.measured)[some] / 1e9, "o", ms=4, mec=colour, mfc=face)
+        axis.set_title(f"{curve.device}, {'sequential' if kind else 'random'}", fontsize=9)
+        axis.set_xlabel("request [B]")
+        axis.legend(fontsize=7)
+    axes[0].set_ylabel("throughput [GB/s]")
     return _save(figure, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from accel_models.bind_storage import storage
 from accel_models.cost.storage import STAGES, Read, read
 from accel_models.device import Device, build
+from accel_models.device_file import to_toml
 from accel_models.registry import list_devices, load_device
 
 DRIVE: dict[str, float] = {
@@ -181,6 +183,17 @@ def made(nand: dict[str, Any] | None, **memory: Any) -> Device:
     return build({"name": "toy", "title": "T", "vendor": "V", "kind": "phone", "generation": "g", "main_memory": "ram",
                   "memory": {"ram": {"level": "dram", "bandwidth": quantity("50 GB/s")}, "disk": raw}},
                  file="toy.toml", base={}.__getitem__)
+
+
+@pytest.mark.parametrize("name", ["ufs_4_0", "cambricon_llm_s"])
+def test_a_drive_written_back_reads_the_same(name: str) -> None:
+    device = load_device(name)
+    again = build(tomllib.loads(to_toml(device)), file="again.toml", base={}.__getitem__)
+    assert storage(again, "flash", fitted=False) == pytest.approx(storage(device, "flash", fitted=False))
+    slower = device.with_value("memory.flash.nand.t_read", "90 us")
+    text = to_toml(slower.model_copy(update={"name": "slow", "base": name}), device)
+    assert "[memory.flash.nand]\nt_read" in text
+    assert "channel_rate" not in text                                    # only what differs
 
 
 def quantity(value: Any) -> dict[str, Any]:

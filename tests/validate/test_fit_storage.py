@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,3 +103,9 @@ def test_the_report_names_what_is_held_back(found: dict[str, Curve]) -> None:
     assert sum("held back, sequential" in x for x in lines) == 2
     assert any(x.startswith("nvme_pcie4") and "held back" in x and "  45 " in x for x in lines)
     assert fit_storage.SOURCE.startswith("curves of")
+
+
+def test_measured_and_modelled_curves_are_drawn(found: dict[str, Curve], tmp_path: Path) -> None:
+    plots = pytest.importorskip("validate.plots")
+    for device, c in found.items():
+        assert plots.storage(c, tmp_path / f"{device}.png").read_bytes().startswith(b"\x89PNG")

@@ -8,8 +8,11 @@ from typing import Any
 
 import click
 
-from rtl.harness import registry
+from rtl.harness import figures, registry
+from rtl.harness.interface import inspect
 from rtl.harness.lint import lint, stops
+from rtl.harness.mutate import Verdict, campaign, generated, listed, summary
+from rtl.harness.new import skeleton
 from rtl.harness.run import SEEDS, Outcome, verify
 from rtl.harness.toolchain import SIMULATORS, MissingToolError
 from rtl.harness.unit import Params, Unit
@@ -70,12 +73,17 @@ def list_units(fmt: str) -> None:
 @click.option("--seed", type=int, default=None, help="First seed in place of 0; the number of seeds stays.")
 @click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True)
 @click.option("--waves", type=click.Path(file_okay=False), default=None, help="Write one waveform per run to this directory.")
+@click.option("--mutants", type=int, default=None, metavar="N",
+              help="Instead: put the listed faults and N generated ones (0: all) into the Verilog and see that tests notice.")
 @click.option("--out", type=click.Path(file_okay=False), default=None, help="Write JUnit and JSON per run to this directory.")
 @format_option
 def verify_units(units: tuple[str, ...], params: tuple[str, ...], thorough: bool, seed: int | None, simulator: str,
-                 waves: str | None, out: str | None, fmt: str) -> None:
+                 waves: str | None, mutants: int | None, out: str | None, fmt: str) -> None:
     """Prove units against golden model, cycle contract and cycle model. Exit code 1 if any test fails."""
     own = parse_params(params)
+    if mutants is not None:
+        mutate_units(chosen_units(units), mutants or None, fmt)
+        return
     if own and len(units) != 1:
         raise ValueError("--param needs exactly one unit")
     first, count = SEEDS["thorough" if thorough else "fast"]
@@ -133,3 +141,118 @@ def _tell(o: Outcome) -> None:
          f"{o.record.get('seeds')} and {o.record.get('clock_seed')}")
     for test, why in o.failed.items():
         note(f"  {test}: {why}")
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------
+
+MUTANT_COLUMNS = ("unit", "kind", "killed", "survived_with_reason", "survived")
+
+
+def mutate_units(units: list[Unit], count: int | None, fmt: str) -> None:
+    """Campaign over units; exit code 1 if a fault survives without a written reason."""
+    rows: list[list[Any]] = []
+    for unit in units:
+        found = campaign(unit, [*listed(unit), *generated(unit, count)], tell=_tell_verdict)
+        rows += [[unit.name, kind, *n] for kind, n in summary(found).items()]
+    print_rows(MUTANT_COLUMNS, rows, fmt)
+    if any(r[-1] for r in rows):
+        raise click.exceptions.Exit(1)
+
+
+def _tell_verdict(v: Verdict) -> None:
+    what = f"killed by {v.by}" if v.by else f"survives: {v.reason or 'NO REASON WRITTEN'}"
+    note(f"{v.fault.file.stem}: {v.fault.key}: {'does not compile' if v.by == 'build' else what}")
+
+
+# -- area ------------------------------------------------------------------------------------------------------------
+
+@rtl.command("synth")
+@click.argument("units", nargs=-1, metavar="[UNIT]...")
+@click.option("--param", "-p", "params", multiple=True, metavar="NAME=N", help="One parameter set in place of the unit's own.")
+@click.option("--fpga/--no-fpga", default=True, show_default=True, help="Also map to UltraScale+ LUTs, DSPs and flip-flops.")
+@click.option("--write", is_flag=True, help="Keep the figures with the units, for models and READMEs.")
+@format_option
+def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, write: bool, fmt: str) -> None:
+    """Synthesise with Yosys: gate equivalents by cell, flip-flops, longest path in cells; LUT, DSP, BRAM on an FPGA."""
+    own = parse_params(params)
+    if own and (len(units) != 1 or write):
+        raise ValueError("--param needs exactly one unit and no --write")
+    rows: list[dict[str, Any]] = []
+    for unit in chosen_units(units):
+        unit.resolve(own)
+        for label, chosen in ({"own": own} if own else unit.synth).items():
+            rows.append(figures.measure(unit, label, chosen, fpga=fpga))
+            note(f"{unit.name} {label}: {rows[-1]['ge']:.0f} GE")
+    if write:
+        figures.store(rows)
+    if fmt == "json":
+        print_json(rows)
+        return
+    print_rows(figures.COLUMNS, [[shown(r["parameters"]) if c == "parameters" else r.get(c, "") for c in figures.COLUMNS]
+                                 for r in rows], fmt)
+
+
+@rtl.command("compare")
+@click.argument("units", nargs=-1, metavar="[UNIT]...")
+@click.option("--thorough", is_flag=True, help="All parameter sets.")
+@click.option("--cycles/--no-cycles", default=True, show_default=True, help="Run the units; without, areas alone.")
+@format_option
+def compare_units(units: tuple[str, ...], thorough: bool, cycles: bool, fmt: str) -> None:
+    """Cycles of the contract against RTL for every parameter set, and area per multiply-accumulate against baselines."""
+    rows = [r for unit in chosen_units(units) for r in _cycles(unit, thorough)] if cycles else []
+    chosen = {u.name for u in chosen_units(units)}
+    area = [[f, n, build, round(v, 1), round(r, 2) if r else ""] for f, n, build, v, r in figures.against_baselines()
+            if n in chosen]
+    if fmt == "json":
+        print_json({"cycles": [dict(zip(CYCLE_COLUMNS, r, strict=True)) for r in rows],
+                    "area": [dict(zip(AREA_COLUMNS, r, strict=True)) for r in area]})
+    else:
+        if rows:
+            print_rows(CYCLE_COLUMNS, rows, fmt)
+        print_rows(AREA_COLUMNS, sorted(area, key=lambda r: (r[0], r[3])), fmt)
+    if any(r[-1] != "equal" for r in rows):
+        raise click.exceptions.Exit(1)
+
+
+CYCLE_COLUMNS = ("unit", "parameters", "cases", "shortest", "longest", "contract_edges", "rtl_edges", "verdict")
+AREA_COLUMNS = ("format", "unit", "build", "ge_per_mac_per_cycle", "baseline_over_unit")
+
+
+def _cycles(unit: Unit, thorough: bool) -> list[list[Any]]:
+    """Sums over all cases of the sweep of each parameter set; equal only if every case is."""
+    rows: list[list[Any]] = []
+    for params in (*unit.fast, *(unit.thorough if thorough else ())):
+        o = verify(unit, params, tests=r"\.contract$")
+        cases = o.record.get("cycles", [])
+        same = o.ok and bool(cases) and all(c["contract"] == c["rtl"] for c in cases)
+        edges = [c["contract"] for c in cases] or [0]
+        rows.append([unit.name, shown(params), len(cases), min(edges), max(edges), sum(edges), sum(c["rtl"] for c in cases),
+                     "equal" if same else "DIFFERENT"])
+        _tell(o)
+    return rows
+
+
+# -- a user's own ----------------------------------------------------------------------------------------------------
+
+@rtl.command("inspect")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@format_option
+def inspect_file(file: str, fmt: str) -> None:
+    """Parameters, ports, instances and registers of the modules in a Verilog file."""
+    rows: list[list[str]] = []
+    for m in inspect(Path(file)):
+        rows += [[m.name, "parameter", n, default] for n, default in m.parameters.items()]
+        rows += [[m.name, p.direction, p.name, p.width] for p in m.ports]
+        rows += [[m.name, "instance", n, of] for of, n in m.instances]
+        rows += [[m.name, "register", n, width] for n, width in m.registers.items()]
+    print_rows(("module", "what", "name", "default_bits_or_module"), rows, fmt)
+
+
+@rtl.command("new")
+@click.argument("name")
+@click.option("--dir", "folder", type=click.Path(file_okay=False), default=".", show_default=True, help="Where to write it.")
+def new_unit(name: str, folder: str) -> None:
+    """Write a working unit to start from: Verilog, golden model, contract, bench, README. It passes as it is."""
+    for path in skeleton(name, Path(folder)):
+        click.echo(str(path))
+    note(f"next: perfboard rtl verify {Path(folder, name) if Path(folder).is_absolute() else './' + str(Path(folder, name))}")

@@ -46,6 +46,7 @@ UNIT = Unit(
     ),
     bins=bins,
     macs_per_cycle=lambda p, cfg: float(p["L"]),
+    formats={"W1A8": ("4x(8x3)", {}), "W2A8": ("4x(8x3)", {}), "W4A8": ("4x(8x4)", {}), "W8A8": ("4x(8x8)", {})},
     synth={"4x(8x8)": {}, "4x(8x4)": {"B_W": 4}, "4x(8x3)": {"B_W": 3}, "16x(8x8)": {"L": 16}},
     published={"4x(8x8)": {"ge": 2512, "ff": 54, "lut": 92, "dsp": 4},
                "4x(8x4)": {"ge": 1788, "ff": 50, "lut": 78, "dsp": 4},

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rtl.harness import toolchain
-from rtl.harness.registry import ROOT, sources
+from rtl.harness.registry import home, sources
 from rtl.harness.unit import Unit
 
 try:
@@ -171,8 +171,8 @@ def table(unit: Unit) -> str:
 
 def readme(unit: Unit) -> str:
     """The unit's README with its interface table brought up to date."""
-    text = (ROOT / unit.name / "README.md").read_text(encoding="utf-8")
+    text = (home(unit) / "README.md").read_text(encoding="utf-8")
     if BEGIN not in text:
-        raise ValueError(f"rtl/{unit.name}/README.md: no line {BEGIN!r}; expected it and {END!r} in the section Ports")
+        raise ValueError(f"{home(unit)}/README.md: no line {BEGIN!r}; expected it and {END!r} in the section Ports")
     head, rest = text.split(BEGIN, 1)
     return f"{head}{BEGIN}\n\n{table(unit)}\n\n{END}{rest.split(END, 1)[1]}"

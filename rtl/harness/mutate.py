@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rtl.harness import toolchain
-from rtl.harness.registry import sources
+from rtl.harness.registry import home, sources
 from rtl.harness.run import verify
 from rtl.harness.unit import Mutant, Params, Unit
 
@@ -83,7 +83,7 @@ def _listed(unit: Unit, m: Mutant) -> Fault:
 
 def generated(unit: Unit, count: int | None = None) -> list[Fault]:
     """Faults generated from the unit's own sources; ``count``: so many, spread over the kinds, the same every time."""
-    found = [f for file in sources(unit) if file.parent.name == unit.name for f in _faults(file)]
+    found = [f for file in sources(unit) if file.parent == home(unit) for f in _faults(file)]
     if count is None or count >= len(found):
         return found
     rng = np.random.default_rng(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -19,17 +21,40 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Unit:
-    """The unit of this name. Raises ``ValueError`` if there is none."""
+    """The unit of this name, or of a folder given as a path. Raises ``ValueError`` if there is none."""
+    if "/" in name or name == ".":
+        return _load_folder(Path(name).resolve())
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}"
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}, or give the path of a folder"
         raise ValueError(f"no unit {name!r}; {hint}")
     unit: Unit = import_module(f"rtl.{name}.contract").UNIT
     return unit
 
 
+def _load_folder(folder: Path) -> Unit:
+    """A user's own unit: its folder is a package."""
+    missing = [f for f in (part.format(name=folder.name) for part in COMPLETE) if not (folder / f).is_file()]
+    if missing:
+        raise ValueError(f"{folder}: no {missing[0]}; a unit's folder holds {', '.join(COMPLETE).format(name=folder.name)}")
+    if folder.parent == ROOT:
+        return load(folder.name)
+    sys.path.insert(0, str(folder.parent))
+    unit: Unit = import_module(f"{folder.name}.contract").UNIT
+    return unit
+
+
+def home(unit: Unit) -> Path:
+    """The folder of a unit: where its contract is."""
+    return Path(inspect.getfile(unit.cycles)).parent
+
+
+def bench_module(unit: Unit) -> str:
+    return unit.cycles.__module__.rpartition(".")[0] + ".bench"
+
+
 def sources(unit: Unit) -> list[Path]:
     """Verilog files of a unit: those it uses from elsewhere, sub-modules in its folder, its own last."""
-    own = ROOT / unit.name
+    own = home(unit)
     parts = sorted(p for p in own.glob("*.v") if p.stem != unit.name)
     return [*(ROOT / used for used in unit.uses), *parts, own / f"{unit.name}.v"]

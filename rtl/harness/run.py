@@ -10,12 +10,11 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rtl.harness.build import BuildError, TimeLimitError, build, discard, runner
-from rtl.harness.registry import load, sources
+from rtl.harness.registry import bench_module, load, sources
 from rtl.harness.unit import Params, Unit
 
 #: Seeds of the fast and of the thorough tier: first, number.
@@ -80,7 +79,7 @@ def _run(out: Outcome, unit: Unit, home: Path, work: Path, simulator: str, seeds
          first_failure: bool, waves: bool, limit: float) -> None:
     """Start the simulator in a directory of its own and read what it left there."""
     record, results, log = work / "record.json", work / "results.xml", work / "run.log"
-    bench = f"rtl.{unit.name}.bench" if find_spec(f"rtl.{unit.name}.bench") else f"{unit.name}.bench"
+    bench = bench_module(unit)
     env = {"PERFBOARD_BENCH": bench, "PERFBOARD_PARAMS": json.dumps(dict(out.params)), "PERFBOARD_RECORD": str(record),
            "PERFBOARD_SEEDS": f"{seeds[0]},{seeds[1]}", "COCOTB_MAX_FAILURES": "1" if first_failure else "0",
            "COCOTB_LOG_LEVEL": "WARNING"}

@@ -80,7 +80,6 @@ def compilers() -> None:
             raise MissingToolError(f"no {tool} on PATH; Verilator compiles with it", f"on Debian, apt-get install {package}")
 
 
-@cache
 def environment() -> dict[str, str]:
     """What child processes need beyond the present environment."""
     fix = f"PYTHON3={sys.executable} CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_GLOBAL=-O0 OPT_SLOW=-O0"

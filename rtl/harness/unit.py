@@ -84,6 +84,8 @@ class Unit:
     waived: Mapping[str, str] = field(default_factory=dict)
     icarus: bool = True              #: small enough for an event-driven simulator in the fast tier
     macs_per_cycle: Callable[[Params, Mapping[str, int]], float] | None = None
+    #: Precision, as "W2A8" -> (label of ``synth``, configuration) for the area per multiply-accumulate.
+    formats: Mapping[str, tuple[str, Mapping[str, int]]] = field(default_factory=dict)
     synth: Mapping[str, Params] = field(default_factory=lambda: {"default": {}})   #: label -> parameters to synthesise
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)     #: label -> reference {"ge": ..., "ff": ...}
 

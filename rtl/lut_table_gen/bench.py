@@ -32,7 +32,8 @@ class TableBench(Bench):
         """Of every magnitude: each table has its own range, so that all exponents occur."""
         top = 1 << (self.p["A_W"] - 1)
         size = np.minimum(1 << rng.integers(0, self.p["A_W"], (n, 1)), top)
-        return np.maximum(rng.integers(-top, top, (n, self.p["K"])) % (2 * size) - size, -top)
+        values: Ints = np.maximum(rng.integers(-top, top, (n, self.p["K"])) % (2 * size) - size, -top)
+        return values
 
     def random_job(self, rng: np.random.Generator) -> Job:
         return self.job(self.activations(rng, int(rng.integers(1, 12))))

@@ -105,15 +105,17 @@ def read(n_requests: ArrayLike, nbytes: ArrayLike, *, n_channels: ArrayLike, die
 
     fetched = (nbytes >= ahead_min) & (ahead > page)
     window = np.where(stream, np.where(fetched, ahead, page), 0.0)
-    under_way = np.maximum(in_flight * pages, window / page)
+    asked = in_flight * nbytes
+    fetching = np.where(fetched, asked + window, np.maximum(asked, window))      # of a stream [B]
+    under_way = np.where(stream, fetching / page, in_flight * pages)
     touched = np.where(stream, _dies(under_way, spread, units), units)
     whole = np.maximum(pages, 1.0)
     first = own + (1.0 + missing) * (t_read + transfer) + ecc + np.minimum(nbytes, page) / link_rate
     alone = first + busy * (whole / _dies(whole, spread, units) - 1.0)
     others = np.where(stream, under_way, in_flight * reads) - np.where(stream, pages, reads)
     trip = alone + 0.5 * busy * others / touched
-    # A page is read once for the requests that share it. A window is fetched while the host takes the last one.
-    share = np.where(stream, np.minimum(in_flight * nbytes / np.maximum(window, 1.0), 1.0), 1.0)
+    # A page is read once for the requests that share it. What is fetched ahead comes while the host takes the rest.
+    share = np.where(stream, asked / np.maximum(fetching, 1.0), 1.0)
     served = np.minimum(own + nbytes / link_rate, trip)
     mean = np.where(fetched, np.maximum(served, share * trip), share * trip + (1.0 - share) * served)
 

@@ -29,7 +29,7 @@ def test_every_row_has_its_source_and_condition() -> None:
 
 
 @pytest.mark.parametrize(("device", "held", "worst"), [
-    ("nvme_pcie4", 0.10, 0.50), ("ufs_4_0", 0.05, 0.08), ("apple_m1_max_ssd", 0.11, 0.11)])
+    ("nvme_pcie4", 0.09, 0.45), ("ufs_4_0", 0.05, 0.08), ("apple_m1_max_ssd", 0.11, 0.11)])
 def test_points_held_back_are_met(found: dict[str, Curve], device: str, held: float, worst: float) -> None:
     """At most 15 % on average is asked for; these are what the fit reaches, a little rounded up."""
     c = found[device]
@@ -42,7 +42,7 @@ def test_points_held_back_are_met(found: dict[str, Curve], device: str, held: fl
 def test_both_patterns_of_the_grid_are_met(found: dict[str, Curve], sequential: int) -> None:
     c = found["nvme_pcie4"]
     mask = (c.rows["sequential"] == sequential) & ~c.fitted
-    assert error(c.predicted, c.measured)[mask].mean() < (0.05, 0.15)[sequential]
+    assert error(c.predicted, c.measured)[mask].mean() < (0.04, 0.14)[sequential]
 
 
 def test_the_fit_beats_the_link_alone_and_the_file_alone(found: dict[str, Curve]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from accel_models.bind import bind, perturb
 from accel_models.cost.terms import RESOURCES, Cost, attribute
+from sim import served
 from sim.estimate import Estimate, Step, estimate, matrix_format, op_class
 from sim.query import Setting
 from workloads.formats import get_format
@@ -47,7 +48,7 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
         hardware, keys = perturb(hardware, STEP)
     result = estimate(setting.spec, hardware, setting.workload, setting.parallel, framework=setting.query.framework)
     terms = {name: _terms(step) for name, step in _steps(result)}
-    data = {
+    data: dict[str, Any] = {
         "schema": SCHEMA,
         "config": _config(setting),
         "model": _model(setting),
@@ -61,6 +62,9 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
         "notes": [*setting.notes, *_fallbacks(setting, result)],
         "ops": [row for name, step in _steps(result) for row in _ops(name, step, terms[name])],
     }
+    q = setting.query
+    if beside := served.served(data["metrics"], q.batch, q.osl, q.framework):
+        data["served"], data["notes"] = beside, [*data["notes"], served.note(beside)]
     return Answer(setting, result, data)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind
-from accel_models.cost.collective import NODE_NETWORK, link_class, link_rate
+from accel_models.cost.collective import NODE_NETWORK, link_class
 from accel_models.cost.elementwise import BORROWS, READ_SHARE
 from accel_models.cost.terms import REGIMES, regime
+from accel_models.links import link_rate
 from accel_models.price import price
 from accel_models.registry import load_device
 from sim.estimate import matrix_format

@@ -19,6 +19,7 @@ from validate import (
     fit_energy,
     fit_gemm,
     fit_moe,
+    fit_serving,
     gate,
     parallel,
 )
@@ -37,7 +38,7 @@ from validate.scores import (
     stored_targets,
     summary,
 )
-from validate.study import OUT, Study, write
+from validate.study import OUT, Study, write, write_file
 from validate.targets import TARGETS as WANTED
 from validate.targets import reached
 
@@ -70,7 +71,10 @@ def refit(directory: Path, ops: Sequence[str]) -> None:
 
 def whole(directory: Path) -> None:
     """What rests on the written sets: whole steps, the reference sample and the gate's figures, with nothing cached."""
-    end_to_end.save(end_to_end.score([*end_to_end.forwards(directory), *end_to_end.serving(directory)]))
+    serving = end_to_end.serving(directory)
+    if serving:
+        write_file(fit_serving.learn({w: end_to_end.points(serving, w) for w in fit_serving.WHAT}), OUT / "serving.toml")
+    end_to_end.save(end_to_end.score([*end_to_end.forwards(directory), *serving]))
     gate.draw(directory)
     gate.store()
 

@@ -2,7 +2,8 @@
 
 Forwards of NeuSight run Hugging Face models eagerly in fp32: attention as two batched products with element-wise
 kernels between them, logits of every position. Serving points are taken where nothing queues: of each series the
-lowest concurrency, and at most ``QUIET``. The intervals are the composed ones, so their coverage tests the stated
+lowest concurrency, and at most ``QUIET``; their TPOT holds the prefills of the others that come between
+(``sim.served.interrupted``). The intervals are the composed ones, so their coverage tests the stated
 correlation (errors of one op class move together, those of different classes independently).
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel_models.bind import bind
 from accel_models.price import price
@@ -23,12 +25,14 @@ from accel_models.registry import load_device
 from sim.api import whatif
 from sim.estimate import compose
 from sim.query import Query, resolve
+from sim.served import interrupted
+from validate.fit_serving import WHAT, left_out, system
 from workloads import graph
 from workloads.model_spec import ModelSpec
 from workloads.ops import Attention, Elementwise, Gemm, Op
 
 STORED = Path(str(resources.files("validate"))) / "end_to_end.csv"
-COLUMNS = ("what", "group", "n", "mape", "median", "bias", "coverage", "note")
+COLUMNS = ("what", "group", "n", "mape", "median", "bias", "coverage", "served", "note")
 #: Most requests in flight at which prefills hardly wait for each other.
 QUIET = 8.0
 #: Forwards -> bundled model and what differs. NeuSight's GPT-3 XL is 3072 wide (24 heads of 128, as its products of
@@ -198,7 +202,17 @@ def _point(r: dict[str, str]) -> list[Row]:
                        framework=r["framework"].split("-")[0]).data["metrics"]
     except ValueError as error:
         return [Row(w, group, m, np.nan, np.nan, np.nan, str(error)) for w, m in measured.items()]
-    return [Row(w, group, m, *(found[f"{w.lower()}_s"][k] for k in ("value", "lo", "hi"))) for w, m in measured.items()]
+    batch, osl = max(float(r["concurrency"]), 1.0), float(r["output_len"])
+    ttft, tpot = ({k: found[f"{w}_s"][k] for k in ("value", "lo", "hi")} for w in ("ttft", "tpot"))
+    between = {k: float(interrupted(tpot[k], ttft[k], batch, osl)) for k in tpot}
+    return [Row("TPOT", group, measured["TPOT"], between["value"], between["lo"], between["hi"]),
+            Row("TTFT", group, measured["TTFT"], ttft["value"], ttft["lo"], ttft["hi"])]
+
+
+def points(rows: Sequence[Row], what: str) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Measured and predicted times of one figure of the serving points, and the groups they are of."""
+    mine = [r for r in rows if r.what == what and not r.note]
+    return np.array([r.measured for r in mine]), np.array([r.predicted for r in mine]), [r.group for r in mine]
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -208,16 +222,25 @@ def score(rows: Sequence[Row]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for what in dict.fromkeys(r.what for r in rows):
         mine = [r for r in rows if r.what == what]
+        inside = dict(zip((id(r) for r in mine if not r.note), _tested(rows, what), strict=True)) if what in WHAT else {}
         for group in ["all", *sorted({r.group for r in mine})]:
             part = [r for r in mine if group in ("all", r.group)]
             good = [r for r in part if not r.note]
             if good:
-                out.append({"what": what, "group": group, "note": ""} | _figures(good))
+                found = {"served": float(f"{np.mean([inside[id(r)] for r in good]):.4g}")} if inside else {}
+                out.append({"what": what, "group": group, "note": ""} | _figures(good) | found)
             if group != "all":
                 continue
             for note in sorted({r.note for r in part if r.note}):
                 out.append({"what": what, "group": "not modelled", "n": sum(r.note == note for r in part), "note": note})
     return out
+
+
+def _tested(rows: Sequence[Row], what: str) -> list[bool]:
+    """Whether each serving point lies in the interval learned from the other systems."""
+    measured, predicted, groups = points(rows, what)
+    names = np.array([system(g) for g in groups], dtype=object)
+    return [bool(x) for x in left_out(measured, predicted, names)] if len(set(names)) > 1 else [False] * len(names)
 
 
 def _figures(rows: Sequence[Row]) -> dict[str, float]:

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from accel_models.cost.collective import NODE_NETWORK, collective, link_class, link_rate
+from accel_models.cost.collective import NODE_NETWORK, collective, link_class
 from accel_models.cost.terms import Array, Cost
+from accel_models.links import link_rate
 from accel_models.registry import load_device
 from validate.fit import Parameter
 from validate.measured import Table, read

@@ -369,6 +369,10 @@ def write(study: Study, path: Path) -> None:
     p = study.problem
     file = FittedFile(op=p.op, formula=p.formula, source=p.source, data_sha256=study.table.digest(), date=DATE,
                       set=tuple(study.sets()))
+    write_file(file, path)
+
+
+def write_file(file: FittedFile, path: Path) -> None:
     lines = [f"{k} = {_text(getattr(file, k))}" for k in ("op", "formula", "source", "data_sha256", "date")]
     for s in file.set:
         lines += ["", "[[set]]"]

@@ -11,7 +11,7 @@ the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,9 +36,6 @@ _CLASSES = (("pairwise-nvlink", "nvlink-pair"), ("nvswitch", "nvswitch"), ("nvli
 NODE_NETWORK = 12.5e9
 
 
-#: Rate of the bridge that joins two such boards, one direction [B/s]: NVLink 3 of an A100 PCIe 300 GB/s, of an A40
-#: 56.25 GB/s (vendor data sheets). A way to join devices, which a board may do without: no part of its device file.
-BRIDGES = {"a100_pcie_80gb": 300e9, "a100_pcie_40gb": 300e9, "a40": 56.25e9}
 #: Most bytes to one peer that NCCL sends through its low-latency protocol (``NCCL_P2P_LL_THRESHOLD``; src/enqueue.cc).
 FAST_TO_PEER = 16384.0
 
@@ -55,18 +52,6 @@ def link_class(link: str, devices_per_node: float = 2.0) -> str:
         return "pcie"
     if not found:
         raise ValueError(f"link {link!r} is not known; it must begin with {', '.join(start for start, _ in _CLASSES)}")
-    return found
-
-
-def link_rate(device: str, own: Mapping[str, float], link: str, devices_per_node: float) -> float:
-    """Peak inside the node of a link as measured tables write it [B/s]; ``own`` are the device's links by kind.
-
-    Raises ``ValueError`` where the device has no such link.
-    """
-    inside = link_class(link.removesuffix("+internode"), devices_per_node)
-    found = BRIDGES.get(device) if inside == "nvlink-pair" else own.get("pcie" if inside == "pcie" else "nvlink")
-    if found is None:
-        raise ValueError(f"link {link!r}: {device} has no such link; known: {', '.join(own) or 'none'}")
     return found
 
 

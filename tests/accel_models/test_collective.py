@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel_models.cost.collective import BORROWS, FAST_TO_PEER, collective, link_class, link_rate
+from accel_models.cost.collective import BORROWS, FAST_TO_PEER, collective, link_class
 from accel_models.cost.terms import Cost, attribute
 from accel_models.fitted_store import load, lookup
+from accel_models.links import link_rate
 from workloads.ops import COLLECTIVE_KINDS
 
 KEYWORDS = {"bandwidth": 300e9, "devices_per_node": 8.0, "internode_bandwidth": 25e9, "latency": 1e-7,

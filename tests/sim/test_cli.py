@@ -49,8 +49,8 @@ def refused(capsys: Capture, *args: str) -> str:
     (["whatiff"], "unknown command 'whatiff'. Did you mean whatif?"),
     (["fit", "-m", "llama-3.1-8b", "--hw", "nvme_pcie4"], "nvme_pcie4: memory.flash.capacity: not known; set it"),
     (["whatif", "-m", "llama-3.1-8b", "--hw", "ufs_4_0"], "ufs_4_0: no engine rate for bf16"),
-    (["whatif", "-m", "llama-3.1-8b", "--hw", "kv260"],
-     "kv260: no engine rate for bf16 or anything wider; it has int8"),
+    (["whatif", "-m", "llama-3.1-8b", "--hw", "cambricon_llm_s"],
+     "cambricon_llm_s: no engine rate for bf16 or anything wider; it has int8"),
     (["model", "show", "mixtrall-8x7b"], "unknown model 'mixtrall-8x7b'. Did you mean mistralai/Mixtral-8x7B"),
 ])
 def test_names_that_nobody_knows(capsys: Capture, args: list[str], message: str) -> None:

@@ -129,7 +129,7 @@ def test_other_names_of_matrix_products_in_measured_tables() -> None:
     ("gemm", {"dtype_a": "zf16"}, "unknown number format 'zf16'; did you mean"),
     ("gemm", {"quant": "weird"}, "quant 'weird' is not known; known: none, fp8_dynamic"),
     ("gemm", {"device": "nvme_pcie4"}, "nvme_pcie4 has no engine that multiplies bf16"),
-    ("gemm", {"device": "kv260"}, "kv260 has no engine that multiplies bf16"),
+    ("gemm", {"device": "cambricon_llm_s"}, "cambricon_llm_s has no engine that multiplies bf16"),
     ("prefill", {"q_len": 4096}, "q_len: must be at most kv_len, got 4096 and 2048"),
     ("prefill", {"n_kv_heads": 64}, "n_kv_heads: must be at most n_heads, got 64 and 32"),
     ("decode", {"head_dim": ""}, "head_dim: must be a number"),
@@ -148,7 +148,7 @@ def test_a_bad_row_gets_a_reason_and_its_neighbours_a_time(name: str, changed: d
 
 
 def test_a_device_without_a_format_still_multiplies_what_it_can() -> None:
-    assert predicted([NAMED["gemm"] | {"device": "kv260", "quant": "int8_smoothquant"}])[0]["note"] == ""
+    assert predicted([NAMED["gemm"] | {"device": "cambricon_llm_s", "quant": "int8_smoothquant"}])[0]["note"] == ""
 
 
 def test_a_missing_column_is_named() -> None:

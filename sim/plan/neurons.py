@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from workloads.ops import Elementwise, Gemm, Op
+from workloads.ops import Elementwise, Gemm, Moe, Op
 
 #: Quantiles on which the power law is summed; halving them moves no share by more than 0.1 %.
 _GRID = 4096
@@ -22,8 +22,9 @@ _GRID = 4096
 
 @dataclass(frozen=True)
 class Neurons:
-    """``dense``: ops of the whole part before any neuron was left out. ``active``: mean share active for a token. ``lo`` to
-    ``hi``: the neurons meant, as quantiles of their order. ``mass`` 0 or ``hot`` = ``mass``: all equally active."""
+    """``dense``: ops of the whole part before any neuron was left out. ``active``: mean share active for a token (of the
+    experts that it is routed to). ``lo`` to ``hi``: the neurons meant, as quantiles of their order; ``of``: share of those,
+    taken without regard to activity. ``mass`` <= ``hot``: all equally active. ``whole``: computed whether active or not."""
 
     dense: tuple[Op, ...]
     active: float
@@ -31,35 +32,58 @@ class Neurons:
     mass: float
     lo: float = 0.0
     hi: float = 1.0
+    of: float = 1.0
+    whole: bool = False
 
     def part(self, lo: float, hi: float) -> Neurons:
         """Those between two quantiles of these."""
         width = self.hi - self.lo
         return replace(self, lo=self.lo + lo * width, hi=self.lo + hi * width)
 
+    def thinned(self, share: float) -> Neurons:
+        """A share of these, each as likely as the other."""
+        return replace(self, of=self.of * share)
+
     @property
     def width(self) -> float:
-        return self.hi - self.lo
+        """Share of all neurons that lie here."""
+        return self.of * (self.hi - self.lo)
+
+    @property
+    def routed(self) -> float:
+        """Share of the neurons whose expert a token is routed to; 1 without experts."""
+        return next((min(_number(op.topk) / _number(op.n_experts), 1.0) for op in self.dense if isinstance(op, Moe)), 1.0)
 
     @property
     def count(self) -> int:
-        """Neurons of the whole part: inputs of the product that comes back from them."""
-        return round(max(float(np.asarray(op.k)) for op in self.dense if isinstance(op, Gemm)))
+        """Neurons of the whole part, all experts together: inputs of the product that comes back from them."""
+        if (moe := next((op for op in self.dense if isinstance(op, Moe)), None)) is not None:
+            return round(_number(moe.n_experts) * _number(moe.inter))
+        return round(max(_number(op.k) for op in self.dense if isinstance(op, Gemm)))
 
     @property
     def matrices(self) -> int:
         """Matrices that a neuron has a row of: two, or three where a gate goes beside."""
-        sides = [(float(np.asarray(op.n)), float(np.asarray(op.k))) for op in self.dense if isinstance(op, Gemm)]
+        if (moe := next((op for op in self.dense if isinstance(op, Moe)), None)) is not None:
+            return 3 if moe.gated else 2
+        sides = [(_number(op.n), _number(op.k)) for op in self.dense if isinstance(op, Gemm)]
         return 1 + round(sum(n for n, k in sides if n > k) / self.count)
 
     def share(self, tokens: float) -> float:
-        """Share of all neurons that lie here and that at least one of ``tokens`` tokens activates."""
-        return _share_of(self.lo, self.hi, self.active, self.hot, self.mass, tokens)
+        """Share of all neurons (of an expert in use: of its own) that lie here and that at least one of ``tokens`` tokens
+        needs."""
+        if self.whole:
+            return self.width
+        # An expert sees the tokens routed to it, at least the one for which it is computed.
+        each = max(tokens * self.routed, 1.0)
+        return self.of * _share_of(self.lo, self.hi, self.active, self.hot, self.mass, each)
 
-    def ops(self, tokens: float, prefix: str = "") -> tuple[Op, ...]:
-        """The dense ops shrunk to the neurons that ``tokens`` tokens activate here. Outputs of the first products and
-        inputs of the last are neurons."""
-        return tuple(_shrunk(op, self.share(tokens), prefix) for op in self.dense)
+    def ops(self, tokens: float, part: float = 1.0) -> tuple[Op, ...]:
+        """The dense ops shrunk to the neurons that ``tokens`` tokens need here, or to a part of them. Outputs of the first
+        products and inputs of the last are neurons."""
+        share = part * self.share(tokens)
+        experts = any(isinstance(op, Moe) for op in self.dense)     # then the products beside them are the router's
+        return tuple(_shrunk(op, share) if isinstance(op, Moe) or not experts else op for op in self.dense)
 
 
 @lru_cache(maxsize=4096)
@@ -90,13 +114,18 @@ def activity(u: NDArray[np.float64], active: float, hot: float, mass: float) -> 
     return found
 
 
-def _shrunk(op: Op, share: float, prefix: str) -> Op:
-    name = prefix + op.name
+def _shrunk(op: Op, share: float) -> Op:
+    if isinstance(op, Moe):
+        return replace(op, inter=_number(op.inter) * share)
     if isinstance(op, Gemm):
         # The product that widens to the neurons has more outputs than inputs; the one that comes back has fewer.
-        n, k = float(np.asarray(op.n)), float(np.asarray(op.k))
-        return replace(op, name=name, n=n * share) if n > k else replace(op, name=name, k=k * share)
+        n, k = _number(op.n), _number(op.k)
+        return replace(op, n=n * share) if n > k else replace(op, k=k * share)
     if isinstance(op, Elementwise):
-        cols, read, written = (share * float(np.asarray(x)) for x in (op.cols, op.bytes_read, op.bytes_written))
-        return replace(op, name=name, cols=cols, bytes_read=read, bytes_written=written)
-    return replace(op, name=name)
+        cols, read, written = (share * _number(x) for x in (op.cols, op.bytes_read, op.bytes_written))
+        return replace(op, cols=cols, bytes_read=read, bytes_written=written)
+    return op
+
+
+def _number(value: ArrayLike) -> float:
+    return float(np.asarray(value))

@@ -12,23 +12,27 @@ from sim.plan.neurons import activity
 Active = NDArray[np.bool_]
 
 
-def synthetic(steps: int, layers: int, items: int, *, active: float, hot: float, mass: float, reuse: float,
-              seed: int) -> Active:
-    """(steps, layers, items): which of ``items`` each layer uses. Item j is active with the probability of its place in the
-    power law (``sim.plan.neurons``), in every step the same on average; with probability ``reuse`` an item does at a step
-    what it did at the one before, so that consecutive tokens share more than chance would have them share.
+def synthetic(steps: int, layers: int, items: int, *, active: float, hot: float, mass: float, reuse: float, seed: int,
+              tokens: float = 1.0, lo: float = 0.0, hi: float = 1.0, routed: float = 1.0) -> Active:
+    """(steps, layers, items): which of ``items`` each layer uses. Item j stands at quantile ``lo`` + (j + 1/2) / items of the
+    way to ``hi`` and is active for a token with the probability of that place in the power law (``sim.plan.neurons``), times
+    ``routed``, in every step the same on average; used is what any of ``tokens`` tokens activates. With probability ``reuse``
+    an item does at a step what it did at the one before, so that consecutive tokens share more than chance would have it.
 
-    The same seed gives the same trace. Raises ``ValueError`` for a share outside its range.
+    The same seed gives the same trace, and a longer one begins with the shorter one. Raises ``ValueError`` for a share
+    outside its range.
     """
     if not 0 <= reuse < 1:
         raise ValueError(f"trace: reuse: must be at least 0 and below 1, found {reuse:g}")
     rng = np.random.default_rng(seed)
-    p = activity((np.arange(items) + 0.5) / items, active, hot, mass)
+    p = routed * activity(lo + (np.arange(items) + 0.5) / items * (hi - lo), active, hot, mass)
+    used = -np.expm1(tokens * np.log1p(-np.minimum(p, 1 - 1e-12)))
     out = np.empty((steps, layers, items), bool)
-    now = rng.random((layers, items)) < p
+    now = rng.random((layers, items)) < used
     for s in range(steps):
-        fresh = rng.random((layers, items)) < p
-        now = np.where(rng.random((layers, items)) < reuse, now, fresh)
+        # One draw says whether an item does as before, and if not, what it does.
+        draw = rng.random((layers, items))
+        now = np.where(draw < reuse, now, draw < reuse + (1 - reuse) * used)
         out[s] = now
     return out
 

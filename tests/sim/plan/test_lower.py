@@ -26,8 +26,9 @@ def plan() -> Plan:
     return plan_of(resolve(QUERY), (), phase="decode")
 
 
-@pytest.mark.parametrize(("model", "hw", "batch"), [("llama-3.1-8b", "h200_sxm", 64), ("qwen3-30b-a3b", "h100_sxm", 8),
-                                                    ("state-spaces/mamba2-2.7b", "a100_sxm4_80gb", 4), ("llama-2-7b", "pc_high", 1)])
+@pytest.mark.parametrize(("model", "hw", "batch"), [
+    ("llama-3.1-8b", "h200_sxm", 64), ("qwen3-30b-a3b", "h100_sxm", 8), ("state-spaces/mamba2-2.7b", "a100_sxm4_80gb", 4),
+    ("llama-2-7b", "pc_high", 1)])
 @pytest.mark.parametrize("detail", ["block", "op"])
 def test_without_techniques_a_step_takes_what_the_closed_form_says(model: str, hw: str, batch: int, detail: str) -> None:
     query = Query(model=model, hw=hw, batch=batch, isl=256, osl=64)
@@ -71,7 +72,8 @@ def test_a_move_that_is_decided_late_waits_for_who_decides(plan: Plan) -> None:
     done = run(lowered.graph)
     names = {t.name: i for i, t in enumerate(lowered.graph.tasks)}
     copy, before, block = names["kv of layer 3 mixer"], names["layer 2 ffn"], names["layer 3 mixer"]
-    assert done.start[copy] == done.end[before] and done.start[block] == done.end[copy]
+    assert done.start[copy] == done.end[before]
+    assert done.start[block] == done.end[copy]
 
 
 def test_results_cross_the_link_once_however_many_need_them(plan: Plan) -> None:
@@ -86,6 +88,21 @@ def test_a_block_of_the_step_before_can_be_waited_for(plan: Plan) -> None:
     lowered = lower([early, replace(early, step=1)])
     tasks = {(t.name, t.labels["step"]): i for i, t in enumerate(lowered.graph.tasks)}
     assert lowered.graph.tasks[tasks[first, 1]].after == (tasks["layer 10 ffn", 0],)
+
+
+def test_an_urgent_block_takes_the_engine_at_a_preemption_point(plan: Plan) -> None:
+    """Two chains on one engine: the urgent one is ready while a long block runs, and waits for its end or its next cut."""
+    def waited(cuts: int) -> float:
+        first, urgent = replace(plan.blocks[0], engine="cpu", out_bytes=0.0), plan.blocks[1]
+        long = replace(plan.blocks[2], name="long", after=(), cuts=cuts, ops=plan.blocks[2].ops * 8)
+        lowered = lower([replace(plan, blocks=(first, long, replace(urgent, name="urgent", after=(first.name,), priority=-1)))])
+        done = run(lowered.graph)
+        i = next(i for i, t in enumerate(lowered.graph.tasks) if t.name == "urgent")
+        return float(done.start[i] - done.ready[i]) / PS
+
+    whole = waited(1)
+    assert whole > 0
+    assert waited(4) < whole / 3
 
 
 def test_what_does_not_fit_is_named_with_what_lies_there() -> None:
@@ -114,7 +131,8 @@ def test_a_staging_buffer_too_small_for_one_block_is_refused(plan: Plan) -> None
 
 def test_boards_name_what_people_say() -> None:
     pc = board(resolve(QUERY).system)
-    assert list(pc.engines) == ["gpu", "cpu"] and list(pc.tiers) == ["vram", "dram", "flash"]
+    assert list(pc.engines) == ["gpu", "cpu"]
+    assert list(pc.tiers) == ["vram", "dram", "flash"]
     assert [h.resource for h in pc.route("flash", "vram")] == ["storage flash>cpu", "pcie cpu>gpu"]
     phone = board(resolve(replace(QUERY, hw="snapdragon_8_gen_3")).system)
     assert phone.engines["cpu"].home == phone.engines["npu"].home == "dram"

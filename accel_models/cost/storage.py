@@ -29,7 +29,8 @@ class Read(NamedTuple):
     """Time of all requests and the time that each stage alone would need for them [s]; the arrays broadcast.
 
     ``cell`` array reads in the dies, ``transfer`` channels, ``controller``, ``link`` to the host, ``issue`` host cores,
-    ``latency`` round trips at the given queue depth. ``total`` is that of the longest, and the fill of the first request.
+    ``latency`` round trips at the given queue depth. ``total`` is that of the longest, with the first request's own time
+    and the end of the last ones.
     """
 
     total: Array
@@ -81,8 +82,8 @@ def read(n_requests: ArrayLike, nbytes: ArrayLike, *, n_channels: ArrayLike, die
                                        drive does so for (a smaller one still finds its page read by the last). [B]
     mapped : array_like                Range whose addresses the controller knows without a read. [B]
 
-    All arguments broadcast. Idle drive, reads only, no wear. More bytes never cost less; faster parts and deeper queues
-    never cost more.
+    All arguments broadcast. Idle drive, reads only, no wear. More bytes never cost less and faster parts never more; a
+    deeper queue never lowers the steady rate, but its last requests may end later on their fullest die.
     """
     n, nbytes, depth, seq, span, cores, clock = as_floats(
         n_requests, nbytes, queue_depth, sequential, span, n_cores, core_clock)
@@ -124,13 +125,23 @@ def read(n_requests: ArrayLike, nbytes: ArrayLike, *, n_channels: ArrayLike, die
               mean / in_flight)
     chance = smooth_max(stages[0], stages[-1], np.where(stream, np.inf, KNEE))
     interval = np.maximum.reduce(np.broadcast_arrays(chance, *stages))
-    total = np.minimum(n, 1.0) * np.maximum(alone, interval) + np.maximum(n - 1.0, 0.0) * interval
+    # The last requests in flight are a burst that ends with its fullest die.
+    burst = np.maximum.reduce(np.broadcast_arrays(
+        mean - alone, busy * np.where(stream, 0.0, _fullest(in_flight * reads, units) - _fullest(reads, units)),
+        *((in_flight - 1.0) * stage for stage in stages[:-1])))
+    total = np.minimum(n, 1.0) * (np.maximum(alone, interval) + burst) + np.maximum(n - in_flight, 0.0) * interval
     return Read(total, *(n * stage for stage in stages))
 
 
 def _dies(pages: Array, spread: Array, units: Array) -> Array:
     """Dies that a run of pages touches."""
     return np.minimum(np.power(np.maximum(pages, 1.0), spread), units)
+
+
+def _fullest(pages: Array, units: Array) -> Array:
+    """Expected pages on the fullest die when pages fall on dies by chance: mean and sqrt(2 ln dies) standard deviations."""
+    mean = pages / units
+    return np.maximum(mean + np.sqrt(2.0 * mean * (1.0 - 1.0 / np.maximum(units, 1.0)) * np.log(np.maximum(units, 1.0))), 1.0)
 
 
 def _issue(cores: Array, queues: Array, cycles: Array, clock: Array, contention: Array) -> Array:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from rtl.harness.registry import ROOT, load, names
+from rtl.harness.registry import ROOT, home, load, names
 from rtl.harness.synth import Area, synthesise
 from rtl.harness.unit import Params, Unit
 
+BEGIN, END = "<!-- synthesis: begin -->", "<!-- synthesis: end -->"
 PATH = ROOT / "figures.json"
 #: What the other units are compared with, by format: integer and floating-point multiply-accumulate units.
 BASELINES = ("base_mac_dp", "base_fp16_mac")
@@ -65,3 +66,30 @@ def against_baselines() -> list[tuple[str, str, str, float, float | None]]:
     base = {fmt: v for n in BASELINES if n in names() for fmt, v in per_mac(load(n)).items()}
     return [(fmt, n, load(n).formats[fmt][0], v, base[fmt] / v if fmt in base else None)
             for n in names() for fmt, v in per_mac(load(n)).items()]
+
+
+SHOWN = {"build": "build", "parameters": "parameters", "ge": "GE", "sequential_ge": "of it sequential", "ff": "FF",
+         "depth": "path [cells]", "lut": "LUT", "lut6": "of it LUT6", "dsp": "DSP", "carry": "CARRY", "bram": "BRAM",
+         "fpga_depth": "FPGA path [cells]", "ge_reference": "reference GE", "ge_ratio": "ratio"}
+
+
+def table(unit: Unit) -> str:
+    """Stored figures of a unit as Markdown."""
+    rows = [stored()[unit.name, label] for label in unit.synth if (unit.name, label) in stored()]
+    if not rows:
+        return "`perfboard rtl synth` gives the figures."
+    tools = sorted({str(r["tool"]) for r in rows})
+    lines = [f"Yosys {', '.join(tools)}: gate equivalents (NAND2 = 1) with `harness/ge.lib`; LUT, DSP, CARRY and BRAM of UltraScale+ "
+             "after synthesis.", "", "| " + " | ".join(SHOWN.values()) + " |", "|" + "---|" * len(SHOWN)]
+    for r in rows:
+        words = {**r, "parameters": " ".join(f"{k}={v}" for k, v in r["parameters"].items()) or "default"}
+        cells = [f"{v:.0f}" if isinstance(v, float) and k != "ge_ratio" else str(v) for k in SHOWN for v in [words.get(k, "")]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def readme(unit: Unit) -> str:
+    """The unit's README with its table of figures brought up to date."""
+    text = (home(unit) / "README.md").read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN, 1)
+    return f"{head}{BEGIN}\n\n{table(unit)}\n\n{END}{rest.split(END, 1)[1]}"

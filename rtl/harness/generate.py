@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from rtl.harness import figures
 from rtl.harness.interface import readme
-from rtl.harness.registry import ROOT, load, names
+from rtl.harness.registry import home, load, names
 
 
 def main(words: list[str]) -> None:
-    for name in words or names():
-        path = ROOT / name / "README.md"
-        path.write_text(readme(load(name)), encoding="utf-8")
+    for unit in map(load, words or names()):
+        path = home(unit) / "README.md"
+        path.write_text(readme(unit), encoding="utf-8")
+        path.write_text(figures.readme(unit), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 import numpy as np
 
+from accel_models.quantity import format_quantity
 from sim.cli import MissingExtra
 from sim.output import FIGURES, format_option, note, print_rows
 from sim.sweep import identity
@@ -19,6 +20,7 @@ from sim.sweep.evaluate import STATUS
 from sim.sweep.executors import Executor, cores, executor
 from sim.sweep.export import export as write
 from sim.sweep.front import Columns, distinctions, front
+from sim.sweep.parameters import kind
 from sim.sweep.run import Progress, Run, Shard, read, trial, where
 from sim.sweep.space import Space
 from sim.sweep.store import Store
@@ -257,25 +259,32 @@ def _reasons(store: Store, stamps: Sequence[int]) -> list[tuple[str, int]]:
 def pareto(sweep: Path, out: str, fmt: str, top_n: int, stale: bool) -> int:
     """The feasible points that no other beats in all objectives, and what sets each apart."""
     found = _place(sweep, out)
+    made = read(found.text, found.file)
     with Store.open(found.store) as store:
-        stamps = None if stale else _current(found)
-        rows = store.load([*store.parameters, *store.figures], stamps=stamps, status="ok")
-        n = len(next(iter(rows.values())))
+        stamps = None if stale else _current(made, store)
+        objectives = store.objectives
+        rows = store.load(["id", *objectives], stamps=stamps, status="ok")
+        n = len(rows["id"])
         if not n:
             raise ValueError(f"{found.store}: {_why_none(store, stamps)}")
-        objectives = store.objectives
-        places = front(rows, objectives)
-        members = {k: v[places] for k, v in rows.items()}
-        _print_front(members, objectives, store.parameters, fmt, top_n)
-        note(f"front of {len(places):,} among {n:,} feasible points")
+        ids = rows["id"][front(rows, objectives)]
+        members = store.load(["id", *store.parameters, *store.figures], ids=ids.tolist())
+        place = np.argsort(np.argsort(ids))              # rows come by id; the front has an order of its own
+        members = {k: v[place] for k, v in members.items() if k != "id"}
+        _print_front(members, objectives, _dimensions(made), fmt, top_n)
+        note(f"front of {len(ids):,} among {n:,} feasible points")
     return 0
 
 
-def _current(found: _Place) -> list[int]:
+def _current(made: Space, store: Store) -> list[int]:
     """Stamps in which model, device and code are as they are now."""
-    now = list(identity.contents(read(found.text, found.file)).values())
-    with Store.open(found.store) as store:
-        return [i for i, content in store.stamps().items() if content in now]
+    now = list(identity.contents(made).values())
+    return [i for i, content in store.stamps().items() if content in now]
+
+
+def _dimensions(made: Space) -> dict[str, str]:
+    """Parameters and the dimensions of their values."""
+    return {p: kind(p, made.devices, made.file).dimension for p in made.parameters}
 
 
 def _why_none(store: Store, stamps: Sequence[int] | None) -> str:
@@ -287,7 +296,7 @@ def _why_none(store: Store, stamps: Sequence[int] | None) -> str:
     return f"no point is feasible; most often: {reasons[0][0]}" if reasons else "no point is feasible"
 
 
-def _print_front(members: Columns, objectives: dict[str, str], parameters: Sequence[str], fmt: str, top_n: int) -> None:
+def _print_front(members: Columns, objectives: dict[str, str], parameters: dict[str, str], fmt: str, top_n: int) -> None:
     """Objectives first, then the parameters in which the members differ. A machine gets all members and all columns."""
     n = len(next(iter(members.values())))
     shown = list(range(n))
@@ -297,9 +306,10 @@ def _print_front(members: Columns, objectives: dict[str, str], parameters: Seque
             named = [i for i in range(n) if "best" in said[i] or "knee" in said[i]]
             even = np.unique(np.linspace(0, n - 1, max(top_n, 1)).astype(int)).tolist()
             shown = sorted({*named, *even})
-        parameters = [p for p in parameters if len(np.unique(members[p].astype(str))) > 1]
+        parameters = {p: d for p, d in parameters.items() if len(np.unique(members[p].astype(str))) > 1}
         chosen = {k: v[shown] for k, v in members.items()}
-        columns: list[tuple[str, Sequence[Any]]] = [(k, chosen[k].tolist()) for k in (*objectives, *parameters)]
+        columns: list[tuple[str, Sequence[Any]]] = [(k, _with_interval(k, chosen)) for k in objectives]
+        columns += [(p, [_cell(x, d) for x in chosen[p].tolist()]) for p, d in parameters.items()]
         columns.append(("what sets it apart", distinctions(chosen, objectives)))
     else:
         columns = [(k, v.tolist()) for k, v in members.items()]
@@ -308,6 +318,21 @@ def _print_front(members: Columns, objectives: dict[str, str], parameters: Seque
              for k in names]
     print_rows(short, [list(r) for r in zip(*(v for _, v in columns), strict=True)], fmt,
                right=tuple(s for s, k in zip(short, names, strict=True) if k in objectives or k in parameters))
+
+
+def _with_interval(name: str, columns: Columns) -> list[str]:
+    """Values with half the width of their 80 % interval, where there is one."""
+    lo, hi = columns.get(f"{name}_lo"), columns.get(f"{name}_hi")
+    if lo is None or hi is None:
+        return [f"{v:.4g}" for v in columns[name].tolist()]
+    return [f"{v:.4g} ±{50 * (b - a) / v:.0f} %" for v, a, b in zip(columns[name].tolist(), lo, hi, strict=True)]
+
+
+def _cell(value: Any, dimension: str) -> Any:
+    """A parameter's value with its unit; empty where the axis does not count."""
+    if isinstance(value, float) and np.isnan(value):
+        return ""
+    return format_quantity(float(f"{value:.6g}"), dimension) if dimension else value
 
 
 @sweep.command()
@@ -320,7 +345,7 @@ def export(sweep: Path, file: Path, out: str, stale: bool) -> int:
     """All finished points as one table: pandas.read_parquet("points.parquet"), polars.read_csv("points.csv")."""
     found = _place(sweep, out)
     with Store.open(found.store) as store:
-        columns = store.load(stamps=None if stale else _current(found))
+        columns = store.load(stamps=None if stale else _current(read(found.text, found.file), store))
     try:
         write(columns, file)
     except ImportError:

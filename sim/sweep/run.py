@@ -144,6 +144,17 @@ class Run:
             self.store.release()
         return progress
 
+    def ask(self, columns: Columns) -> Results:
+        """Evaluate points of a searcher's own choice (all of ``Space.parameters`` as columns) and store them."""
+        results = evaluator(self.space)(self.space, columns)
+        self.tell(columns, results)
+        return results
+
+    def tell(self, columns: Columns, results: Results) -> int:
+        """Store points that were evaluated elsewhere; how many were new."""
+        stamps = identity.stamps_of(columns, self.space.base, self.stamps, len(results.status))
+        return self.store.add(identity.keys(columns, self.space.parameters, stamps), stamps, columns, results)
+
     def _tasks(self, todo: Mapping[int, int]) -> Iterator[Task]:
         for chunk in todo:
             if self.store.claim(self.identity.space, chunk):

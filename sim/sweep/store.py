@@ -166,12 +166,14 @@ class Store:
         with self._told():
             return {i: json.loads(text) for i, text in self._db.execute("SELECT id, content FROM stamp")}
 
-    def load(self, names: Sequence[str] | None = None, *, stamps: Sequence[int] | None = None,
-             status: str = "") -> Columns:
-        """Columns by name (parameters, figures, status, error), rows in the order in which they were finished."""
+    def load(self, names: Sequence[str] | None = None, *, stamps: Sequence[int] | None = None, status: str = "",
+             ids: Sequence[int] | None = None) -> Columns:
+        """Columns by name (parameters, figures, status, error; ``id`` numbers the rows), rows in the order in which they
+        were finished; of the states ``stamps``, of one status, of these ``ids``."""
         wanted = list(names) if names is not None else [*self.parameters, *self.figures, "status", "error"]
         where = ["1"] if stamps is None else [f"stamp IN ({_list(stamps)})"]
         where += [f"status = {STATUS.index(status)}"] if status else []
+        where += [f"id IN ({_list(ids)})"] if ids is not None else []
         with self._told():
             cursor = self._db.execute(f"SELECT {', '.join(map(_quoted, wanted)) or '1'} FROM result "
                                       f"WHERE {' AND '.join(where)} ORDER BY id")
@@ -182,6 +184,8 @@ class Store:
         return {n: np.concatenate(p) if p else self._array(n, ()) for n, p in parts.items()}
 
     def _array(self, name: str, values: Sequence[Any]) -> NDArray[Any]:
+        if name == "id":
+            return np.array(values, dtype=np.int64)
         if name == "status":
             return np.array(STATUS)[np.array(values, dtype=np.int64)]
         if name == "error":

@@ -97,7 +97,8 @@ def test_limits_of_service_and_constraints_on_figures():
 
 
 def test_derived_figures_may_be_objectives():
-    space = made('[sweep.grid]\n"var.mb" = [0, 50, 100]\n[sweep.derived]\n"hardware.memory.l2.capacity" = "1e6 * var.mb + 1e6"\n'
+    space = made('[sweep.grid]\n"var.mb" = [0, 50, 100]\n[sweep.derived]\n'
+                 '"hardware.memory.l2.capacity" = "1e6 * var.mb + 1e6"\n'
                  'silicon_mm2 = "area_mm2 + 0.5 * var.mb"\nspeed_per_mm2 = "tokens_per_s_per_gpu / silicon_mm2"',
                  objectives='[sweep.objectives]\nspeed_per_mm2 = "max"')
     found = closed(space, everything(space))

@@ -203,6 +203,16 @@ def test_progress_counts_and_keeps_the_front(tmp_path):
     assert seen[-1][1] >= 1
 
 
+def test_points_of_a_searchers_own_choice_are_stored_once(tmp_path):
+    with Run(made(SEVERAL), text(SEVERAL), tmp_path / "sweep.sqlite") as work:
+        own = {"deployment.tp": np.array([1, 2]), "model.quant": np.array(["fp8", "fp8"]),
+               "hardware.memory.hbm.capacity": np.array([1.23e11, 10e9]), "workload.concurrency": np.array([7, 1])}
+        found = work.ask(own)
+        assert work.tell(own, found) == 0
+        assert work.go(Here()).before == 1                 # the second one is a point of the grid
+    assert load(tmp_path)["tpot_s"][:2].tolist() == found.figures["tpot_s"].tolist()
+
+
 # -- a cluster ------------------------------------------------------------------------------------------------------------
 
 def test_a_dask_cluster_that_loses_a_worker(tmp_path, undisturbed):

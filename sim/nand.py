@@ -81,14 +81,19 @@ class Reads:
         return self.sum_ps / self.n_pages if self.n_pages else 0.0
 
 
-def geometry(device: Device, memory: str) -> Geometry:
-    """Geometry and timing of a device's storage memory: fitted dies are rounded, times are to the picosecond."""
+def geometry(device: Device, memory: str, *, sequential: bool = True, nbytes: float = np.inf) -> Geometry:
+    """Geometry and timing of a device's storage memory: fitted dies are rounded, times are to the picosecond.
+
+    ``sequential``: with cache reads, where the drive has them (only a stream gives a die its next page early).
+    ``nbytes`` of a page that are asked for and cross the channel; default all of it.
+    """
     v = storage(device, memory)
-    transfer = v.get("t_command", 0.0) + v["page"] / v["channel_rate"]
+    transfer = v.get("t_command", 0.0) + min(v["page"], nbytes) / v["channel_rate"]
     return Geometry(
         channels=round(v["n_channels"]), dies=max(round(v["dies_per_channel"]), 1), t_read_ps=round(v["t_read"] * 1e12),
         t_transfer_ps=round(transfer * 1e12), t_ecc_ps=round(v.get("t_ecc", 0.0) * 1e12),
-        group=round(v.get("planes", 1.0)) if v.get("multi_plane", 0.0) > 0 else 1, cache_read=v.get("cache_read", 0.0) > 0)
+        group=round(v.get("planes", 1.0)) if v.get("multi_plane", 0.0) > 0 else 1,
+        cache_read=sequential and v.get("cache_read", 0.0) > 0)
 
 
 def simulate_reads(g: Geometry, reads: ArrayLike, *, queue_depth: int = 0) -> Reads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from accel_models.bind_storage import storage
 from accel_models.fitted_store import load
 from accel_models.registry import load_device
+from sim.nand import geometry, simulate_reads
 from validate import fit_storage
 from validate.fit_storage import PARAMETERS, Curve, curves, error, fit_curve, predict, report, table, text
 
@@ -103,6 +105,20 @@ def test_the_report_names_what_is_held_back(found: dict[str, Curve]) -> None:
     assert sum("held back, sequential" in x for x in lines) == 2
     assert any(x.startswith("nvme_pcie4") and "held back" in x and "  45 " in x for x in lines)
     assert fit_storage.SOURCE.startswith("curves of")
+
+
+@pytest.mark.parametrize("size", [4096, 8192, 16384])
+def test_page_events_meet_the_measured_random_reads(found: dict[str, Curve], size: int) -> None:
+    """Reads of one page, any depth: events of the fitted dies, with host and link as a latency, against the same points."""
+    device, rows = load_device("nvme_pcie4"), found["nvme_pcie4"].rows
+    v, g = storage(device, "flash"), geometry(device, "flash", sequential=False, nbytes=size)
+    outside = v["request_time"] + size / v["link_rate"]
+    g = replace(g, t_ecc_ps=g.t_ecc_ps + round(outside * 1e12))
+    m = (rows["sequential"] == 0) & (rows["block_bytes"] == size)
+    addresses = np.random.default_rng(0).integers(0, g.channels * g.dies, 10_000)
+    for depth, measured in zip(rows["queue_depth"][m], rows["bytes_per_s"][m], strict=True):
+        seconds = int(simulate_reads(g, addresses, queue_depth=int(depth)).makespan_ps) / 1e12
+        assert len(addresses) * size / seconds == pytest.approx(measured, rel=0.06), depth
 
 
 def test_measured_and_modelled_curves_are_drawn(found: dict[str, Curve], tmp_path: Path) -> None:

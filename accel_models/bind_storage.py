@@ -27,7 +27,8 @@ def storage(device: Device, memory: str, *, fitted: bool = True) -> dict[str, fl
     """Keyword arguments of ``cost.storage.read`` for one memory of a device. [SI]
 
     Figures of the file, of the part that ``nand.like`` names below them, and over both what was fitted to measured
-    curves of that part (``fitted/storage.toml``), unless a figure was set by hand. Raises ``ValueError`` in one line.
+    curves of that part (``fitted/storage.toml``). Figures set by hand or given beside ``like`` are never overlaid.
+    Raises ``ValueError`` in one line.
     """
     part, mem, nand = _part(device, memory)
     where = f"{device.name}: memory.{memory}.nand"
@@ -40,9 +41,10 @@ def storage(device: Device, memory: str, *, fitted: bool = True) -> dict[str, fl
     bound |= {"n_channels": value["channels"], "dies_per_channel": value.get("chips", 1.0) * value.get("dies", 1.0),
               "link_rate": value["link_rate"]}
     if fitted:
-        by_hand = {_PLAIN.get(n, n) for n, q in figures.items() if q.source == "set by hand"}
-        by_hand |= {"dies_per_channel"} if by_hand & {"chips", "dies", "channels"} else set()
-        bound |= {k: v for k, v in _fitted(part).items() if k not in by_hand}
+        beside = device.memory[memory].nand if part is not device else None
+        own = {_PLAIN.get(n, n) for n, q in figures.items() if q.source == "set by hand" or getattr(beside, n, None)}
+        own |= {"dies_per_channel"} if own & {"chips", "dies", "channels"} else set()
+        bound |= {k: v for k, v in _fitted(part).items() if k not in own}
     return bound
 
 

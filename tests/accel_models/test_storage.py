@@ -207,6 +207,9 @@ def test_a_part_built_in_is_that_device_with_its_own_figures_over_it() -> None:
     phone = storage(made({"like": "ufs_4_0", "request_time": quantity("20 us")}), "disk", fitted=False)
     assert phone == storage(load_device("ufs_4_0"), "flash", fitted=False) | {"request_time": pytest.approx(20e-6),
                                                                              "link_rate": 4e9}
+    older = storage(made({"like": "ufs_4_0", "request_time": quantity("20 us")}), "disk")       # the fit knows the part
+    assert older["request_time"] == pytest.approx(20e-6)
+    assert older["spread"] == storage(load_device("ufs_4_0"), "flash")["spread"]
     assert storage(made({"like": "ufs_4_0"}), "disk") == storage(load_device("ufs_4_0"), "flash") | {"link_rate": 4e9}
 
 

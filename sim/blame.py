@@ -11,6 +11,23 @@ from sim.kernel import Run
 from sim.tasks import PS, Task, TaskGraph
 
 
+class Span(NamedTuple):
+    """A stretch of time in which a task used a resource, and the bytes that it moved there."""
+
+    start_ps: int
+    end_ps: int
+    task: int
+    nbytes: float
+
+
+class Gaps(NamedTuple):
+    """Bubbles: times in which nobody used a resource at all."""
+
+    number: int
+    total_ps: int
+    longest_ps: int
+
+
 class Link(NamedTuple):
     """A stretch of the chain: a task from ``start_ps`` to ``end_ps``, until the next one could begin."""
 
@@ -53,11 +70,39 @@ def blame(graph: TaskGraph, done: Run, since_ps: int = 0) -> dict[tuple[str, str
 
 
 def place(task: Task) -> tuple[str, str]:
-    """The resource a task is on, and what limits or moves it."""
-    if task.labels.get("kind") == "copy":
-        over = task.flows[0].over if task.flows else ()
-        return f"copy {over[0]}>{over[-1]}" if over else "copy", str(task.labels.get("what", ""))
-    return (task.engines[0] if task.engines else "wait"), str(task.labels.get("bound", "") or task.labels.get("part", ""))
+    """The resource a task is on, and what limits or moves it; its name where no label says so."""
+    over = task.flows[0].over if task.flows else ()
+    if task.labels.get("kind") == "copy" or (over and not task.engines):
+        return f"copy {over[0]}>{over[-1]}" if over else "copy", str(task.labels.get("what", "") or task.name)
+    why = str(task.labels.get("bound", "") or task.labels.get("part", "") or task.name)
+    return (task.engines[0] if task.engines else "wait"), why
+
+
+def spans(graph: TaskGraph, done: Run) -> dict[str, list[Span]]:
+    """When each resource was used, by all tasks that ended: an engine from a task's start to its end, a memory or link
+    without the task's delay. Under "": tasks that use neither and take time."""
+    found: dict[str, list[Span]] = {name: [] for name in (*(r.name for r in graph.resources if r.kind != "buffer"), "")}
+    for i, (task, start, end) in enumerate(zip(graph.tasks, done.start.tolist(), done.end.tolist(), strict=True)):
+        if end < 0:
+            continue
+        for name in task.engines:
+            found[name].append(Span(start, end, i, 0.0))
+        for flow in task.flows:
+            for name in flow.over:
+                found[name].append(Span(min(start + task.delay_ps, end), end, i, flow.nbytes))
+        if not task.engines and not task.flows and end > start:
+            found[""].append(Span(start, end, i, 0.0))
+    return found
+
+
+def gaps(used: list[Span], since_ps: int, until_ps: int) -> Gaps:
+    """Bubbles of a resource between two times, those at both ends counted."""
+    number, total, longest, here = 0, 0, 0, since_ps
+    for start, end in [*sorted((s.start_ps, s.end_ps) for s in used), (until_ps, until_ps)]:
+        if here < (start := min(start, until_ps)):
+            number, total, longest = number + 1, total + start - here, max(longest, start - here)
+        here = max(here, end)
+    return Gaps(number, total, longest)
 
 
 def utilisation(graph: TaskGraph, done: Run, since_ps: int = 0) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,10 +52,11 @@ def simulate(query: Query, techniques: Sequence[Technique] = (), *, phase: str =
     lowered = lower(plans, detail=detail)
     done = run(lowered.graph, record=record, progress=progress)
     step = step_seconds(lowered, done)
-    lo, hi = (step_seconds(slower, run(slower.graph)) for slower in (lower(plans, detail=detail, pace=pace)
-                                                                    for pace in paces(lowered, plans)))
-    metrics, intervals = _metrics(plans, lowered, done, step, min(lo, step), max(hi, step))
-    return Simulated(setting, plans, lowered, done, step, min(lo, step), max(hi, step), metrics, intervals)
+    lo, hi = _interval(plans, lowered, detail, progress) if done.done else (float("nan"), float("nan"))
+    metrics, intervals = _metrics(*whole_steps(plans, lowered, done), step, min(step, lo), max(step, hi))
+    if np.isnan(lo):
+        done, intervals = done._replace(done=False), {}
+    return Simulated(setting, plans, lowered, done, step, min(step, lo), max(step, hi), metrics, intervals)
 
 
 def plan_of(setting: Setting, techniques: Sequence[Technique], *, phase: str, step: int = 0, seed: int = 0) -> Plan:
@@ -70,8 +71,38 @@ def plan_of(setting: Setting, techniques: Sequence[Technique], *, phase: str, st
 
 def step_seconds(lowered: Lowered, done: Run) -> float:
     """Time of a step once the first one is through; of the only one where there is one."""
-    ends = [int(done.end[i]) for i in lowered.ends]
+    ends = [int(done.end[i]) for i in lowered.ends if done.end[i] >= 0]
+    if not ends:
+        return float("nan")
     return (ends[-1] - ends[0]) / (len(ends) - 1) / PS if len(ends) > 1 else ends[0] / PS
+
+
+def whole_steps(plans: Sequence[Plan], lowered: Lowered, done: Run) -> tuple[Sequence[Plan], Lowered, Run]:
+    """What an interrupted run leaves: the steps that had ended, without the tasks of later ones."""
+    n = sum(bool(done.end[i] >= 0) for i in lowered.ends)
+    if n == len(plans):
+        return plans, lowered, done
+    cut = lowered.ends[n - 1] + 1 if n else 0
+    left = replace(lowered.graph, tasks=lowered.graph.tasks[:cut])
+    ready, start, end = done.ready[:cut], done.start[:cut], done.end[:cut]
+    return plans[:n], Lowered(left, lowered.ends[:n], lowered.pieces), done._replace(
+        ready=ready, start=start, end=end, makespan_ps=max(end.tolist(), default=0))
+
+
+def _interval(plans: Sequence[Plan], lowered: Lowered, detail: Detail,
+              progress: Callable[[int, int], None] | None) -> tuple[float, float]:
+    """Time of a step with everything as fast and as slow as it may be; NaN if interrupted. [s]"""
+    found: list[float] = []
+    try:
+        for pace in paces(lowered, plans):
+            other = lower(plans, detail=detail, pace=pace)
+            done = run(other.graph, progress=progress)
+            if not done.done:
+                raise KeyboardInterrupt
+            found.append(step_seconds(other, done))
+    except KeyboardInterrupt:                       # what the run itself gave is there already
+        return float("nan"), float("nan")
+    return found[0], found[1]
 
 
 def paces(lowered: Lowered, plans: Sequence[Plan]) -> tuple[dict[str, float], dict[str, float]]:
@@ -93,6 +124,8 @@ def paces(lowered: Lowered, plans: Sequence[Plan]) -> tuple[dict[str, float], di
 
 def _metrics(plans: Sequence[Plan], lowered: Lowered, done: Run, step: float, lo: float,
              hi: float) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    if not plans:                                   # interrupted before any step had ended
+        return {}, {}
     plan = plans[-1]
     gained = plan.batch * plan.yields
     joules = _joules(plans, lowered, done)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sim.commands.options import hardware_names, query_from, query_options
+from sim.commands.timeline_options import check_outputs, timeline_options, write_outputs
 from sim.output import FIGURES, as_csv, as_markdown, as_table, console, format_option, note, print_json, print_rows, show
 from sim.plan.block import DoesNotFitError
+from sim.schedule_text import Progress, uses_data, uses_table, waits_table
 from sim.simulate import Simulated
 from sim.simulate import simulate as run_simulation
 from sim.tasks import PS
 from sim.techniques import TECHNIQUES
 from sim.techniques.technique import Technique, parse
-from sim.timeline import write_timeline
+from sim.timeline import timeline as timeline_of
 from sim.trace_figures import Figures, figures
 
 #: Figures of simulations beside those of ``whatif``.
@@ -26,13 +27,15 @@ _FIGURES = FIGURES | {"tokens_per_s": ("tokens/s", ""), "prompt_tokens_per_s": (
 
 def _list_techniques(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
-        rows = [(n, t.stage, _settings(t), (t.__doc__ or "").split("\n")[0]) for n, t in sorted(TECHNIQUES.items())]
+        rows = [(n, t.stage, _settings(t), " ".join((t.__doc__ or "").split("\n\n")[0].split()))
+                for n, t in sorted(TECHNIQUES.items())]
         print_rows(("technique", "stage", "settings (= default)", "what it does"), rows, "table")
         ctx.exit(0)
 
 
 def _settings(technique: type[Technique]) -> str:
-    return ", ".join(name if f.is_required() else f"{name}={f.default}" for name, f in technique.model_fields.items())
+    return ", ".join(name if f.is_required() else f"{name}={'+'.join(f.default) if isinstance(f.default, tuple) else f.default}"
+                     for name, f in technique.model_fields.items())
 
 
 @click.command()
@@ -47,54 +50,57 @@ def _settings(technique: type[Technique]) -> str:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of traces that techniques draw.")
 @click.option("--level", type=click.Choice(["block", "op"]), default="block", show_default=True,
               help="A task per half layer, or per operation.")
-@click.option("--timeline", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Write .pftrace (Perfetto), or .json / .json.gz (Chrome); open it at ui.perfetto.dev.")
+@timeline_options
 @format_option
-def simulate(techniques: tuple[str, ...], phase: str, steps: int, seed: int, level: Any, timeline: Path | None, fmt: str,
-             **values: Any) -> int:
+def simulate(techniques: tuple[str, ...], phase: str, steps: int, seed: int, level: Any, timeline: Path | None,
+             figure: Path | None, fmt: str, **values: Any) -> int:
     """Event simulation of a step: engines, memories and links as tasks that contend and overlap, with a timeline.
 
     \b
     perfboard simulate -m llama-2-13b --hw pc_high --isl 128 -t offload:via=stream --timeline step.pftrace
-    perfboard simulate -m llama-2-13b --hw pc_high --isl 128 -t offload:via=there
+    perfboard simulate -m llama-2-7b --hw pc_low --isl 128 \\
+        -t offload:via=there,layers=20 -t offload:to=flash,layers=30 --figure step.svg
     """
     names = hardware_names(values["hw"])
     if len(names) > 1:
         raise ValueError(f"--hw: simulate takes one system, found {len(names)}: {', '.join(names)}")
+    check_outputs(timeline, figure)
     chosen = [parse(text, TECHNIQUES) for text in techniques]
-    begun = time.perf_counter()
+    progress = Progress(("schedule", "if all were faster", "if all were slower"))
     try:
         result = run_simulation(query_from(values, names[0]), chosen, phase=phase, steps=steps, seed=seed, detail=level,
-                                record=timeline is not None, progress=_progress(begun))
+                                record=bool(timeline or figure), progress=progress)
     except DoesNotFitError as error:
         note(f"does not fit: {error}")
         return 1
-    found = figures(result)
-    if timeline:
-        write_timeline(result, timeline)
-        note(f"timeline: {timeline} ({len(result.lowered.graph.tasks)} tasks); open it at ui.perfetto.dev")
-    if fmt == "json":
-        print_json(_data(result, found))
-    elif fmt == "table":
-        _show(result, found)
-    else:
-        rows = [(k, v, *result.intervals.get(k, (None, None))) for k, v in result.metrics.items()]
-        click.echo(as_csv(("metric", "value", "lo", "hi"), rows) if fmt == "csv"
-                   else as_markdown(("metric", "value", "lo", "hi"), rows), nl=fmt != "csv")
-    if not result.run.done:
-        note("interrupted: the figures are of what had ended")
+    finally:
+        progress.close()
+    found = figures(result) if result.metrics else None
+    graph, done = result.lowered.graph, result.run
+    if timeline or figure:
+        plan = result.plans[0]
+        write_outputs(timeline_of(graph, done, result.lowered.ends), timeline, figure,
+                      f"{result.setting.spec.name} on {result.setting.system.name}",
+                      f"{plan.phase}, batch {plan.batch:g}, {' → '.join(plan.history) or 'everything on the first engine'}")
+    if found:
+        _print(result, found, fmt)
+    if not done.done:
+        steps_done = sum(int(done.end[i]) >= 0 for i in result.lowered.ends)
+        note(f"interrupted: {int((done.end >= 0).sum()):,} of {len(graph.tasks):,} tasks and {steps_done:,} of "
+             f"{len(result.plans):,} steps had ended" + ("; the figures are of these steps" if found else ""))
         return 130
     return 0
 
 
-def _progress(begun: float) -> Any:
-    """Progress on stderr once a run has taken two seconds."""
-    def show_progress(ended: int, total: int) -> None:
-        spent = time.perf_counter() - begun
-        if spent > 2.0:
-            click.echo(f"\r {ended:,}/{total:,} tasks  {100 * ended / total:.0f} %  {ended / spent:,.0f} tasks/s", err=True,
-                       nl=ended == total)
-    return show_progress
+def _print(r: Simulated, f: Figures, fmt: str) -> None:
+    if fmt == "json":
+        print_json(_data(r, f))
+    elif fmt == "table":
+        _show(r, f)
+    else:
+        rows = [(k, v, *r.intervals.get(k, (None, None))) for k, v in r.metrics.items()]
+        click.echo(as_csv(("metric", "value", "lo", "hi"), rows) if fmt == "csv"
+                   else as_markdown(("metric", "value", "lo", "hi"), rows), nl=fmt != "csv")
 
 
 def _data(r: Simulated, f: Figures) -> dict[str, Any]:
@@ -109,9 +115,10 @@ def _data(r: Simulated, f: Figures) -> dict[str, Any]:
                         "makespan_s": r.run.makespan_ps / PS},
         "limit_s": f.limit_s,
         "memory_bytes": plan.resident(),
-        "utilisation": f.used,
+        "resources": uses_data(f.resources),
         "chain_s": [{"resource": a, "why": b, "time_s": t} for (a, b), t in f.chain.items()],
         "tasks": len(r.lowered.graph.tasks),
+        "complete": r.run.done,
     }
 
 
@@ -124,7 +131,7 @@ def _show(r: Simulated, f: Figures) -> None:
     for tier, kinds in plan.resident().items():
         room = r.board.tier(tier).capacity
         parts = " · ".join(f"{k} {v / 2**30:.2f}" for k, v in kinds.items() if v >= 2**20)
-        out.print(f" {tier:8} {parts or 'less than 0.01'} GiB of {room / 2**30:.1f}", markup=False)
+        out.print(f" {tier:8} {parts or 'less than 0.01'} GiB{f' of {room / 2**30:.1f}' if room == room else ''}", markup=False)
     rows = []
     for key, value in r.metrics.items():
         label, dimension = _FIGURES[key]
@@ -138,13 +145,8 @@ def _show(r: Simulated, f: Figures) -> None:
         ("one after another", show(f.serial_s, "s"), "bound: no overlap at all"),
         ("physical limit", show(f.limit_s, "s"), "every op and copy at its peak, in this plan")],
         right=("time",), title="Events and closed form"))
-    total = sum(f.chain.values()) or 1.0
-    out.print(as_table(("waited for", "because of", "time", "share"), [
-        (a, b, show(t, "s"), f"{100 * t / total:.1f} %") for (a, b), t in sorted(f.chain.items(), key=lambda x: -x[1])
-        if t > total / 1000], right=("time", "share"), title="What the end of a step waited for"))
-    out.print(as_table(("resource", "in use", "idle"), [
-        (name, f"{100 * u:.1f} %", f"{100 * max(1 - u, 0):.1f} %") for name, u in f.used.items() if u > 5e-4],
-        right=("in use", "idle"), title="Resources"))
-    out.print(" try      --timeline step.pftrace · --level op · --phase prefill · perfboard simulate --techniques",
+    out.print(waits_table(f.chain, "a step"))
+    out.print(uses_table(f.resources, "of a step"))
+    out.print(" try      --timeline step.pftrace · --figure step.svg · --level op · --phase prefill · --techniques",
               markup=False)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from accel_models.bind import Hardware, bind
 from accel_models.registry import load_device
+from benchmarks import sweeps
 from benchmarks.events import streamed_per_second, tasks_per_second
 from sim import query
 from sim.answer import answer
@@ -102,6 +103,7 @@ def against_loop(model: str, n: int, looped: int) -> dict[str, float]:
 NAMES: dict[str, Callable[..., dict[str, float]]] = {
     "query_time": query_time, "grid": grid, "scattered": scattered, "against_loop": against_loop,
     "tasks_per_second": tasks_per_second, "streamed_per_second": streamed_per_second,
+    "sweep_points": sweeps.points, "sweep_rows": sweeps.rows, "sweep_whole": sweeps.whole,
 }
 
 if __name__ == "__main__":

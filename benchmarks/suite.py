@@ -93,7 +93,23 @@ def events(quick: bool) -> Iterator[Figure]:
     yield Figure("events", f"{5 * n:,} tasks streamed, peak memory", used.peak_bytes, "B", 0.2 * GB)
 
 
+def sweep(quick: bool) -> Iterator[Figure]:
+    """A million closed-form points of a 70 B model on varied hardware: evaluation, store, whole run, resume, memory."""
+    n = 20_000 if quick else 1_000_000
+    for kind in ("grid", "sample"):
+        found, _ = inside("sweep_points", kind=kind, n=500 if quick else n // 5)
+        yield Figure("sweep", f"{kind}, points per CPU s", found["points_per_s"], "/s", 1e6 / 60, floor=True)
+    found, _ = inside("sweep_rows", n=n)
+    yield Figure("sweep", f"{found['rows']:,} rows stored, per CPU s", found["rows_per_s"], "/s", 50_000, floor=True)
+    with tempfile.TemporaryDirectory() as folder:
+        found, used = inside("sweep_whole", kind="grid", n=n, folder=folder)
+        yield Figure("sweep", f"{n:,} points, run and stored, CPU of two cores", found["cpu_s"] / 2, "s", 30.0 * n / 1e6)
+        yield Figure("sweep", f"{n:,} points, peak memory of three such processes", 3 * used.peak_bytes, "B", 2 * GB)
+        used = command(["sweep", "resume", folder])
+        yield Figure("sweep", f"resume of {n:,} finished points, wall", used.wall_s, "s", 3.0)
+
+
 SUITE: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "help": help_, "whatif": whatif, "query": query, "grid": grid, "large_grid": large_grid, "loop": loop,
-    "predict": predict, "events": events,
+    "predict": predict, "events": events, "sweep": sweep,
 }

@@ -24,7 +24,7 @@ from sim.sweep.space import Space, space
 from sim.sweep.store import Store
 
 #: Points of a chunk: large enough that a transaction costs little, small enough that little is lost.
-CHUNK, LEAST, PARTS = 16384, 64, 64
+CHUNK, LEAST, PARTS = 16384, 64, 32
 
 
 class Shard(NamedTuple):

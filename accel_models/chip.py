@@ -1,0 +1,126 @@
+"""Silicon area and price of a chip with some of its numbers changed, from the published die of the chip as it is.
+
+The die is taken apart: last-level cache by its bytes, multipliers by their number, memory interfaces by the bandwidth
+they carry; what remains is control, registers, scratchpads and wiring, and goes with the number of processors. Put
+together again with other numbers that gives another die; with the same numbers, the published one. After LLMCompass
+(Zhang et al., ISCA 2024, section 5). Gates of multipliers are those of our own synthesised units.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accel_models.device import Device
+
+Array = NDArray[np.float64]
+
+#: Gate equivalents of one multiply-accumulate per cycle, by operand format: fp16 with a short accumulator, int8 of a
+#: 16-wide dot product, 4-bit weights on an 8x4 dot product (Yosys, generic gates; rtl/README.md, baselines).
+GE_PER_MAC = {"fp64": 22000.0, "fp32": 5503.0, "tf32": 5503.0, "fp16": 3890.0, "bf16": 3890.0, "fp8": 1200.0, "int8": 628.0,
+              "fp4": 447.0, "fp6": 900.0, "int4": 447.0, "int1": 137.0}
+#: Wider formats first: the multipliers of the widest one serve the narrower ones in parts.
+_WIDEST = ("fp16", "bf16", "int8", "fp8", "int4", "fp32")
+
+
+class Chip(NamedTuple):
+    """Areas [mm2] and price [USD]; ``lo``/``hi`` of the total area, an 80 % interval of what was changed."""
+
+    area: Array
+    sram: Array
+    multipliers: Array
+    phy: Array
+    rest: Array
+    area_lo: Array
+    area_hi: Array
+    usd: Array
+
+
+@cache
+def _technology() -> dict[str, dict[str, dict[str, float]]]:
+    text = resources.files("accel_models").joinpath("technology.toml").read_text(encoding="utf-8")
+    raw = tomllib.loads(text)
+    nodes = {nm: {k: float(q["value"]) for k, q in table.items()} for nm, table in raw["node"].items()}
+    return {"node": nodes, "common": {"": {k: float(q["value"]) for k, q in raw["common"].items()}}}
+
+
+def node_of(process: str) -> str:
+    """Nearest node of the table for a text such as "TSMC 4N" or "12 nm". Raises ``ValueError`` where it names none."""
+    found = re.search(r"(\d+)\s*(?:nm|N\b|FFN|LPP)|N\s*(\d+)", process)
+    if not found:
+        raise ValueError(f"area.process: no node in {process!r}; write it as '7 nm'")
+    nm = float(found[1] or found[2])
+    return min(_technology()["node"], key=lambda n: abs(np.log(float(n) / nm)))
+
+
+def chip(base: Device, changed: Mapping[str, ArrayLike] | None = None) -> Chip:
+    """The chip of a device file with numbers replaced (dotted keys of the file, SI, arrays that broadcast).
+
+    Keys that count: ``engine.matrix.units``, ``engine.matrix.rate.*`` (at the same clock: multipliers),
+    ``memory.l2.capacity``, ``memory.smem.capacity``, bandwidth and capacity of the main memory.
+    Raises ``ValueError`` where the file states no die area or process.
+    """
+    if base.area.die is None or not base.area.process:
+        raise ValueError(f"{base.name}: area: needs [area] die and process to say what a changed chip would measure")
+    known, tech = base.parameters(), _technology()
+    node, common = tech["node"][node_of(base.area.process)], tech["common"][""]
+    new = {k: np.asarray(v, dtype=np.float64) for k, v in (changed or {}).items()}
+
+    def value(key: str) -> tuple[float, Array]:
+        was = known.get(key, 0.0)
+        return was, new.get(key, np.asarray(was, dtype=np.float64))
+
+    die = base.area.die.value * 1e6
+    units, units_new = value("engine.matrix.units")
+    grown = units_new / units if units else np.ones(())
+    bit = node["sram_mm2_per_bit"]
+    l2, l2_new = value("memory.l2.capacity")
+    smem, smem_new = value("memory.smem.capacity")
+    multipliers, more = _multipliers(base, new, node, common)
+    main = f"memory.{base.main_memory}"
+    rate, rate_new = value(f"{main}.bandwidth")
+    per_phy = common["hbm_phy_mm2"] / common["hbm_stack_bytes_per_s"]
+    phy, phy_new = rate * per_phy, rate_new * per_phy
+    rest = max(die - l2 * 8 * bit - multipliers - phy, 0.0)
+    parts = (l2_new * 8 * bit, multipliers * grown * more, phy_new,
+             rest * grown + (smem_new - smem) * units_new * 8 * bit)
+    area = np.asarray(sum(parts, np.zeros(())))
+    change = np.abs(area - die) * (common["spread"] - 1.0)
+    _, capacity = value(f"{main}.capacity")
+    usd = die_price(area, wafer_usd=node["wafer_usd"], defects_per_mm2=common["defects_per_mm2"],
+                    clustering=common["clustering"]) + capacity * common["hbm_usd_per_byte"] + common["board_usd"]
+    shape = np.broadcast_shapes(area.shape, usd.shape)
+    full = (np.broadcast_to(x, shape) for x in (area, *parts, area - change, area + change, usd))
+    return Chip(*(np.asarray(x, dtype=np.float64) for x in full))
+
+
+def _multipliers(base: Device, new: Mapping[str, Array], node: Mapping[str, float],
+                 common: Mapping[str, float]) -> tuple[float, Array]:
+    """Area of the multipliers as they are, and by how much rates set apart from the processors change their number."""
+    engine = base.matrix
+    widest = next((f for f in _WIDEST if engine and f in engine.rate), "")
+    if engine is None or not widest or not engine.clock:
+        return 0.0, np.ones(())
+    macs = engine.rate[widest].value / 2 / engine.clock.value  # type: ignore[index]
+    per_mac = GE_PER_MAC[widest] * common["transistors_per_ge"] / (node["logic_per_mm2"] * common["logic_utilisation"])
+    more = new.get(f"engine.matrix.rate.{widest}")
+    return macs * per_mac, np.ones(()) if more is None else more / engine.rate[widest].value  # type: ignore[index]
+
+
+def die_price(area: ArrayLike, *, wafer_usd: ArrayLike, defects_per_mm2: ArrayLike, clustering: ArrayLike,
+              diameter: ArrayLike = 300.0) -> Array:
+    """Price of one good die [USD] of ``area`` [mm2]: dies on a round wafer over those without a defect.
+
+    Dies: pi d^2 / 4 A - pi d / sqrt(2 A). Yield: (1 + A D / c)^-c, negative binomial (Cunningham 1990).
+    """
+    a, d = np.asarray(area, dtype=np.float64), np.asarray(diameter, dtype=np.float64)
+    dies = np.maximum(np.pi * d**2 / (4 * a) - np.pi * d / np.sqrt(2 * a), 1e-9)
+    good = (1 + a * np.asarray(defects_per_mm2) / clustering) ** -np.asarray(clustering)
+    return np.asarray(np.asarray(wafer_usd) / (dies * good))

@@ -1,0 +1,71 @@
+"""Areas and prices of chips that do not exist."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel_models.chip import chip, die_price, node_of
+from accel_models.registry import list_devices, load_device
+
+WITH_DIE = [n for n in list_devices() if load_device(n).area.die and load_device(n).area.process]
+
+
+@pytest.mark.parametrize("name", WITH_DIE)
+def test_nothing_changed_is_the_published_die(name: str) -> None:
+    found = chip(load_device(name))
+    die = load_device(name).area.die
+    assert die is not None
+    assert float(found.area) == pytest.approx(die.value * 1e6)
+    assert float(found.area_lo) == float(found.area_hi) == pytest.approx(float(found.area))
+    assert float(found.sram + found.multipliers + found.phy + found.rest) == pytest.approx(float(found.area))
+    assert min(float(x) for x in found) >= 0
+
+
+@given(l2=st.floats(1e6, 1e9), units=st.floats(1, 400), bandwidth=st.floats(1e11, 2e13))
+def test_more_of_anything_is_larger_and_dearer(l2: float, units: float, bandwidth: float) -> None:
+    base = load_device("h100_sxm")
+    at = {"memory.l2.capacity": l2, "engine.matrix.units": units, "memory.hbm.bandwidth": bandwidth}
+    here = chip(base, at)
+    for key, v in at.items():
+        more = chip(base, at | {key: 1.1 * v})
+        assert more.area > here.area, key
+        assert more.usd > here.usd, key
+
+
+def test_a_cache_of_40_mb_takes_what_its_bits_take() -> None:
+    base = load_device("a100_sxm4_80gb")
+    two = chip(base, {"memory.l2.capacity": np.array([40e6, 80e6])}).area
+    assert two[1] - two[0] == pytest.approx(40e6 * 8 * 1.7e-7)
+
+
+def test_arrays_broadcast_and_the_interval_opens_with_the_change() -> None:
+    found = chip(load_device("h100_sxm"), {"engine.matrix.units": np.array([[66.0], [132.0]]),
+                                           "memory.l2.capacity": np.array([50e6, 100e6, 200e6])})
+    assert found.area.shape == found.usd.shape == (2, 3)
+    assert np.all(found.area_hi - found.area_lo >= 0)
+    assert found.area_hi[1, 2] - found.area_lo[1, 2] > found.area_hi[1, 1] - found.area_lo[1, 1]
+
+
+def test_price_of_a_die_by_hand() -> None:
+    """A 10 x 10 mm die on a 300 mm wafer: 640 dies at most; at 0.1 defects per cm2 about nine in ten are good."""
+    price = float(die_price(100.0, wafer_usd=10_000.0, defects_per_mm2=0.001, clustering=3.0))
+    dies = np.pi * 300**2 / 400 - np.pi * 300 / np.sqrt(200)
+    assert price == pytest.approx(10_000 / (dies * (1 + 0.1 / 3) ** -3))
+    assert 14 < price < 19
+    assert die_price(800.0, wafer_usd=10_000.0, defects_per_mm2=0.001, clustering=3.0) > 8 * price
+
+
+@pytest.mark.parametrize(("text", "node"), [("TSMC 4N", "5"), ("7 nm", "7"), ("TSMC N6", "7"), ("TSMC 12FFN", "16"),
+                                            ("Samsung 8LPP", "7"), ("TSMC 16 nm", "16"), ("TSMC N5 + N6", "5")])
+def test_nodes_as_vendors_write_them(text: str, node: str) -> None:
+    assert node_of(text) == node
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(ValueError, match=r"no node in 'SMIC N\+1'; write it as '7 nm'"):
+        node_of("SMIC N+1")
+    with pytest.raises(ValueError, match=r"epyc_9654: area: needs \[area\] die and process"):
+        chip(load_device("epyc_9654"))

@@ -3,6 +3,10 @@
 Every other point of a drive's curve (in the order of the table, which makes a chequerboard of sizes and queue depths) is
 fitted, the rest is held back. Only what no datasheet states is fitted, and only what the curve can tell: the rest stays as
 the device file has it. Rows and their conditions: ``validate/measured/storage_curves.csv``.
+
+What the held-back errors do not say: the form of the formula was chosen with the whole NVMe grid in view; the UFS points
+come without queue depths, and those assumed (one request in flight by block size, 32 for 4 KB) are the ones under which
+the curve makes sense, with four parameters on four points.
 """
 
 from __future__ import annotations

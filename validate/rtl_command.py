@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
+from rtl.harness import coverage as cov
 from rtl.harness import figures, registry
 from rtl.harness.interface import inspect
 from rtl.harness.lint import lint, stops
@@ -75,14 +77,20 @@ def list_units(fmt: str) -> None:
 @click.option("--waves", type=click.Path(file_okay=False), default=None, help="Write one waveform per run to this directory.")
 @click.option("--mutants", type=int, default=None, metavar="N",
               help="Instead: put the listed faults and N generated ones (0: all) into the Verilog and see that tests notice.")
+@click.option("--coverage", is_flag=True, help="Also report line, branch and toggle coverage (Verilator).")
 @click.option("--out", type=click.Path(file_okay=False), default=None, help="Write JUnit and JSON per run to this directory.")
 @format_option
 def verify_units(units: tuple[str, ...], params: tuple[str, ...], thorough: bool, seed: int | None, simulator: str,
-                 waves: str | None, mutants: int | None, out: str | None, fmt: str) -> None:
+                 waves: str | None, mutants: int | None, coverage: bool, out: str | None, fmt: str) -> None:
     """Prove units against golden model, cycle contract and cycle model. Exit code 1 if any test fails."""
     own = parse_params(params)
-    if mutants is not None:
-        mutate_units(chosen_units(units), mutants or None, fmt)
+    if mutants is not None or coverage:
+        if simulator != "verilator" or own:
+            raise ValueError("--mutants and --coverage take all parameter sets on Verilator: no --param, no --simulator")
+        if coverage:
+            cover_units(chosen_units(units), fmt)
+        else:
+            mutate_units(chosen_units(units), mutants or None, fmt)
         return
     if own and len(units) != 1:
         raise ValueError("--param needs exactly one unit")
@@ -162,6 +170,33 @@ def mutate_units(units: list[Unit], count: int | None, fmt: str) -> None:
 def _tell_verdict(v: Verdict) -> None:
     what = f"killed by {v.by}" if v.by else f"survives: {v.reason or 'NO REASON WRITTEN'}"
     note(f"{v.fault.file.stem}: {v.fault.key}: {'does not compile' if v.by == 'build' else what}")
+
+
+# -- coverage --------------------------------------------------------------------------------------------------------
+
+COVERAGE_COLUMNS = ("unit", "bins", "line", "branch", "toggle", "toggle_share", "waived")
+
+
+def cover_units(units: list[Unit], fmt: str) -> None:
+    """Coverage over all parameter sets of each unit; what was not reached is listed on stderr."""
+    rows: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as tmp:
+        for unit in units:
+            dat = Path(tmp) / "coverage.dat"
+            runs, reached, declared = [], 0, 0
+            for params in (*unit.fast, *unit.thorough):
+                o = verify(unit, params, coverage=dat)
+                _tell(o)
+                runs.append(cov.read(dat))
+                reached, declared = reached + len(o.record["bins"]), declared + len(o.record["bins"]) + len(o.record["missed"])
+            hits = cov.merge(runs)
+            for kind in cov.KINDS:
+                for point in cov.missed(hits, kind, tuple(unit.waived)):
+                    note(f"{unit.name}: {kind} not reached: {point}")
+            share = {k: cov.share(hits, k) for k in cov.KINDS}
+            rows.append([unit.name, f"{reached}/{declared}", *(f"{a}/{b}" for a, b in share.values()),
+                         round(share["toggle"][0] / max(share["toggle"][1], 1), 4), len(unit.waived)])
+    print_rows(COVERAGE_COLUMNS, rows, fmt)
 
 
 # -- area ------------------------------------------------------------------------------------------------------------

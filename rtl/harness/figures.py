@@ -79,8 +79,8 @@ def table(unit: Unit) -> str:
     if not rows:
         return "`perfboard rtl synth` gives the figures."
     tools = sorted({str(r["tool"]) for r in rows})
-    lines = [f"Yosys {', '.join(tools)}: gate equivalents (NAND2 = 1) with `harness/ge.lib`; LUT, DSP, CARRY and BRAM of UltraScale+ "
-             "after synthesis.", "", "| " + " | ".join(SHOWN.values()) + " |", "|" + "---|" * len(SHOWN)]
+    lines = [f"Yosys {', '.join(tools)}: gate equivalents (NAND2 = 1) with `harness/ge.lib`; LUT, DSP, CARRY and BRAM of "
+             "UltraScale+ after synthesis.", "", "| " + " | ".join(SHOWN.values()) + " |", "|" + "---|" * len(SHOWN)]
     for r in rows:
         words = {**r, "parameters": " ".join(f"{k}={v}" for k, v in r["parameters"].items()) or "default"}
         cells = [f"{v:.0f}" if isinstance(v, float) and k != "ge_ratio" else str(v) for k in SHOWN for v in [words.get(k, "")]]

@@ -32,8 +32,9 @@ RULES: dict[str, list[tuple[str, str | Edit]]] = {
     "operator": [(r" \+ ", " - "), (r" - (?!1\b)", " + "), (r"(?<!&) & (?!&)", " | "), (r"(?<!\|) \| (?!\|)", " & "),
                  (r" \^ ", " | "), (r" == ", " != "), (r" != ", " == "), (r" << ", " >> "), (r" >>>? ", " << "),
                  (r"(?<![<>=!])!(?=[\w(])", ""), (r"~(?=[\w({])", ""), (r" \* ", " + "), (r" > ", " < ")],
-    "constant": [(r"1'b0", "1'b1"), (r"1'b1", "1'b0"), (r"\{1'b0\}\}", "{1'b1}}")],
     "width": [(r"(?<=[\w)])-1:0\](?= +\w+(_q|_d)?[;,])", "-2:0]")],
+    "constant": [(r"1'b0", "1'b1"), (r"1'b1", "1'b0"), (r"(?<![\w'])\d+(?![\w'])", lambda m: str(int(m[0]) + 1))],
+    "dropped condition": [(r"\bif \(\w+\) (?=\w+ +<=)", "")],
     "sign": [(r"\bsigned ", ""), (r"\$signed\((\w+)\)", lambda m: m[1])],
     "off-by-one": [(r" - 1\b", ""), (r" \+ 1\b", ""), (r" < (?=[A-Z])", " <= "), (r" > ", " >= "), (r" >= ", " > "),
                    (r" <= (?=[A-Z]+\))", " < "), (r"(?<== )0(?=;)", "1")],
@@ -102,17 +103,20 @@ def _faults(file: Path) -> Iterator[Fault]:
     lines = file.read_text(encoding="utf-8").splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(");")) + 1
     reset = False
-    seen: dict[str, int] = {}
+    seen: set[tuple[int, str]] = set()      # two rules may make the same fault
+    keys: dict[str, int] = {}               # the same line may stand in two places
     for n in range(start, len(lines)):
         code, mark, comment = lines[n].partition("//")
         if "_requires_" in code or "localparam" in code or not code.strip():
             continue
         reset = (reset or bool(re.search(r"if \(rst\)", code))) and not re.search(r"\bend else\b|^\s*else\b", code)
         for kind, new in _variants(code, reset):
-            key = f"{kind}: {code.strip()} -> {new.strip() or 'nothing'}"
-            seen[key] = seen.get(key, 0) + 1
-            yield Fault(kind, key + (f" ({seen[key]})" if seen[key] > 1 else ""), file,
-                        "\n".join([*lines[:n], new + mark + comment, *lines[n + 1:]]) + "\n")
+            if (n, new) not in seen:
+                seen.add((n, new))
+                key = f"{file.stem}: {kind}: {' '.join(code.split())} -> {' '.join(new.split()) or 'nothing'}"
+                keys[key] = keys.get(key, 0) + 1
+                key += f" ({keys[key]})" if keys[key] > 1 else ""
+                yield Fault(kind, key, file, "\n".join([*lines[:n], new + mark + comment, *lines[n + 1:]]) + "\n")
 
 
 def _variants(code: str, reset: bool) -> Iterator[tuple[str, str]]:

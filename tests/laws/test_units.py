@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rtl.harness.mutate import generated, listed
 from rtl.harness.registry import COMPLETE, ROOT, load, names
 
 INDEX = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +40,15 @@ def test_unit_describes_itself(name: str) -> None:
     for p in unit.parameters.values():
         assert p.text
         assert p.tested
+
+
+@pytest.mark.parametrize("name", names())
+def test_faults_are_enough_and_reasons_are_not_stale(name: str) -> None:
+    unit = load(name)
+    assert len(listed(unit)) == len(unit.mutants)
+    keys = [f.key for f in generated(unit)]
+    assert len(keys) == len(set(keys)) >= 20
+    assert set(unit.survivors) <= set(keys), f"stale: {sorted(set(unit.survivors) - set(keys))}"
 
 
 @pytest.mark.parametrize("name", names())

@@ -80,10 +80,12 @@ class Neurons:
 
     def ops(self, tokens: float, part: float = 1.0) -> tuple[Op, ...]:
         """The dense ops shrunk to the neurons that ``tokens`` tokens need here, or to a part of them. Outputs of the first
-        products and inputs of the last are neurons."""
-        share = part * self.share(tokens)
+        products and inputs of the last are neurons. A neuron is read once and multiplied for the tokens that activate it
+        alone, so that operations stay in proportion to the tokens while bytes go with the union."""
+        share = self.share(tokens)
+        rows = 1.0 if self.whole or share == 0 else min(tokens * self.share(1.0) / share, tokens) / tokens
         experts = any(isinstance(op, Moe) for op in self.dense)     # then the products beside them are the router's
-        return tuple(_shrunk(op, share) if isinstance(op, Moe) or not experts else op for op in self.dense)
+        return tuple(_shrunk(op, part * share, rows) if isinstance(op, Moe) or not experts else op for op in self.dense)
 
 
 @lru_cache(maxsize=4096)
@@ -114,13 +116,13 @@ def activity(u: NDArray[np.float64], active: float, hot: float, mass: float) -> 
     return found
 
 
-def _shrunk(op: Op, share: float) -> Op:
+def _shrunk(op: Op, share: float, rows: float) -> Op:
     if isinstance(op, Moe):
         return replace(op, inter=_number(op.inter) * share)
     if isinstance(op, Gemm):
         # The product that widens to the neurons has more outputs than inputs; the one that comes back has fewer.
-        n, k = _number(op.n), _number(op.k)
-        return replace(op, n=n * share) if n > k else replace(op, k=k * share)
+        m, n, k = rows * _number(op.m), _number(op.n), _number(op.k)
+        return replace(op, m=m, n=n * share) if n > k else replace(op, m=m, k=k * share)
     if isinstance(op, Elementwise):
         cols, read, written = (share * _number(x) for x in (op.cols, op.bytes_read, op.bytes_written))
         return replace(op, cols=cols, bytes_read=read, bytes_written=written)

@@ -1,4 +1,4 @@
-"""Activation sparsity of feed-forward parts: only neurons that a predictor expects to be active are computed."""
+"""Activation sparsity of feed-forward parts and routed experts: only neurons predicted to be active are computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sim.plan.block import Block, Plan
 from sim.plan.neurons import Neurons
 from sim.techniques.technique import Stage, Technique
 from workloads.formats import get_format
-from workloads.ops import Elementwise, Gemm
+from workloads.ops import Gemm
 
 
 class SparseFfn(Technique):
@@ -32,28 +32,26 @@ class SparseFfn(Technique):
     rank: int = Field(ge=0)
 
     def apply(self, plan: Plan) -> Plan:
-        if not any(b.part == "ffn" for b in plan.blocks):
-            raise ValueError(f"technique sparse_ffn: {plan.spec.name} has no dense feed-forward part")
-        return plan.map(lambda b: self._sparse(plan, b) if b.part == "ffn" and not b.model else b)
+        if not any(b.part in ("ffn", "experts") for b in plan.blocks):
+            raise ValueError(f"technique sparse_ffn: {plan.spec.name} has no feed-forward part")
+        return plan.map(lambda b: self._sparse(plan, b) if b.part in ("ffn", "experts") and not b.model else b)
 
     def _sparse(self, plan: Plan, block: Block) -> tuple[Block, ...]:
         neurons = Neurons(block.ops, self.active, self.hot, self.mass)
         sparse = replace(block, ops=neurons.ops(plan.tokens), neurons=neurons)
         if not self.rank:
             return (sparse,)
-        inter = max(float(op.n) for op in block.ops if isinstance(op, Gemm))  # type: ignore[arg-type]
-        gated = sum(isinstance(op, Gemm) for op in block.ops) < 3 and any(
-            isinstance(op, Elementwise) and op.kind == "silu_mul" for op in block.ops)
-        width = inter / 2 if gated else inter           # gate and up in one product
-        predictor = self._predictor(plan, block, width)
+        predictor = self._predictor(plan, block, neurons)
         return predictor, replace(sparse, after=(*block.after, predictor.name))
 
-    def _predictor(self, plan: Plan, block: Block, width: float) -> Block:
+    def _predictor(self, plan: Plan, block: Block, neurons: Neurons) -> Block:
+        """It runs for the experts that a token is routed to, and lies there for all."""
         fmt, hidden = plan.spec.dtype, float(plan.spec.hidden_size)
         name = f"layer {block.layer} predictor"
+        width = neurons.count * neurons.routed
         ops = (Gemm(name=f"{name} in", m=plan.tokens, n=float(self.rank), k=hidden, a=fmt, w=fmt, out=fmt),
                Gemm(name=f"{name} out", m=plan.tokens, n=width, k=float(self.rank), a=fmt, w=fmt, out=fmt))
-        nbytes = self.rank * (hidden + width) * get_format(fmt).nbytes
+        nbytes = self.rank * (hidden + neurons.count) * get_format(fmt).nbytes
         home = plan.board.engine(block.engine).home
         return Block(name=name, layer=block.layer, part="predictor", ops=ops, engine=block.engine, after=block.after,
                      weights=((home, nbytes),), out_bytes=plan.tokens * width / 8)

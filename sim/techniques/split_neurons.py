@@ -1,19 +1,22 @@
-"""Hot neurons on the fast engine, cold ones computed where they lie (PowerInfer)."""
+"""Hot neurons on the fast engine, cold ones computed where they lie (PowerInfer; on a phone's NPU and CPU PowerInfer-2)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from sim.plan.block import Block, Plan
+from sim.plan.neurons import Neurons
 from sim.techniques.technique import Size, Stage, Technique
 
 
 class SplitNeurons(Technique):
-    """Each sparse feed-forward block becomes two that run side by side: the most active neurons on the engine of the plan,
-    the others on the engine ``cold``, each from its own memory; the next block needs both.
+    """Each sparse feed-forward block becomes two that run side by side: some neurons on a fast engine, the others on the
+    engine ``cold``, each from its own memory; the next block needs both.
 
-    ``hot``: share of the neurons with the fast engine; -1: as many as its memory holds beside all else and ``reserve``.
+    ``fast``: engine of the first ("": that of the block). ``hot``: share of the neurons with it; -1: as many as its memory
+    holds beside all else and ``reserve``. ``by``: those most active, or any (``chance``). ``whole``: the fast engine computes
+    all of its neurons, active or not, and waits for no predictor (an NPU, which gains nothing from sparse rows).
     """
 
     name: ClassVar[str] = "split_neurons"
@@ -21,7 +24,10 @@ class SplitNeurons(Technique):
     conserves: ClassVar[str] = "active neurons of both blocks add up to those of the one before; weights stay stored once"
 
     cold: str = "cpu"
+    fast: str = ""
     hot: float = -1.0
+    by: Literal["activity", "chance"] = "activity"
+    whole: bool = False
     reserve: Size = 0.0
 
     def apply(self, plan: Plan) -> Plan:
@@ -29,33 +35,44 @@ class SplitNeurons(Technique):
             raise ValueError("technique split_neurons: no block has sparse neurons; give sparse_ffn before it")
         if self.hot > 1:
             raise ValueError(f"technique split_neurons: hot: must be at most 1, found {self.hot:g}")
-        engine = plan.board.engine(self.cold)
+        plan.board.engine(self.cold)
         share = self.hot if self.hot >= 0 else self._room(plan)
         made: list[Block] = []
-        twins: dict[str, str] = {}
+        halves: dict[str, tuple[str, ...]] = {}
         for b in plan.blocks:
-            b = replace(b, after=tuple(x for a in b.after for x in ((a, twins[a]) if a in twins else (a,))))
-            if b.neurons is None or b.engine == engine.name:
-                made.append(b)
-                continue
-            hot, cold = b.neurons.part(0.0, share), b.neurons.part(share, 1.0)
-            kept = share * b.weight_bytes
-            twin = replace(b, name=f"{b.name} cold", engine=engine.name, neurons=cold,
-                           ops=cold.ops(plan.tokens), weights=((engine.home, b.weight_bytes - kept),))
-            made.append(twin)
-            if share > 0:
-                made.append(replace(b, ops=hot.ops(plan.tokens), neurons=hot,
-                                    weights=((plan.board.engine(b.engine).home, kept),)))
-                twins[b.name] = twin.name
-            else:
-                twins[b.name] = twin.name
-                made.append(replace(b, ops=(), weights=()))
+            b = replace(b, after=tuple(x for a in b.after for x in halves.get(a, (a,))))
+            parts = self._split(plan, b, share) if b.neurons and not b.model and b.engine != self.cold else (b,)
+            halves[b.name] = tuple(p.name for p in parts)
+            made += parts
         return replace(plan, blocks=tuple(made))
+
+    def _split(self, plan: Plan, block: Block, share: float) -> tuple[Block, ...]:
+        """The cold block first: the slower engine should not wait."""
+        assert block.neurons is not None
+        hot, cold = self._halves(block.neurons, share)
+        made = []
+        if share < 1:
+            away = plan.board.engine(self.cold)
+            made.append(replace(block, name=f"{block.name} cold", engine=away.name, neurons=cold, ops=cold.ops(plan.tokens),
+                                weights=((away.home, (1 - share) * block.weight_bytes),)))
+        if share > 0:
+            here = plan.board.engine(self.fast or block.engine)
+            after = tuple(a for a in block.after if not (self.whole and a.endswith(" predictor")))
+            made.append(replace(block, engine=here.name, neurons=hot, ops=hot.ops(plan.tokens), after=after,
+                                weights=((here.home, share * block.weight_bytes),)))
+        return tuple(made)
+
+    def _halves(self, neurons: Neurons, share: float) -> tuple[Neurons, Neurons]:
+        hot, cold = ((neurons.part(0.0, share), neurons.part(share, 1.0)) if self.by == "activity" else
+                     (neurons.thinned(share), neurons.thinned(1 - share)))
+        return replace(hot, whole=self.whole), cold
 
     def _room(self, plan: Plan) -> float:
         """Share of the neurons that the fast memory holds beside everything else."""
-        home = plan.board.main.home
-        sparse = sum(b.weight_bytes for b in plan.blocks if b.neurons and not b.model)
-        there = sum(sum(n for t, n in b.weights if t == home) for b in plan.blocks if b.neurons and not b.model)
+        home = plan.board.engine(self.fast).home if self.fast else plan.board.main.home
+        mine = [b for b in plan.blocks if b.neurons and not b.model]
+        sparse = sum(b.weight_bytes for b in mine)
+        there = sum(n for b in mine for t, n in b.weights if t == home)
         other = sum(plan.resident().get(home, {}).values()) - there + self.reserve
-        return min(max((plan.board.tier(home).capacity - other) / sparse, 0.0), 1.0)
+        # A byte is left over, so that rounding cannot make it too much.
+        return min(max((plan.board.tier(home).capacity - other - 1.0) / sparse, 0.0), 1.0)

@@ -73,7 +73,8 @@ def place(task: Task) -> tuple[str, str]:
     """The resource a task is on, and what limits or moves it; its name where no label says so."""
     over = task.flows[0].over if task.flows else ()
     if task.labels.get("kind") == "copy" or (over and not task.engines):
-        return f"copy {over[0]}>{over[-1]}" if over else "copy", str(task.labels.get("what", "") or task.name)
+        way = "copy" if not over else over[0] if len(over) == 1 else f"copy {over[0]}>{over[-1]}"
+        return way, str(task.labels.get("what", "") or task.name)
     why = str(task.labels.get("bound", "") or task.labels.get("part", "") or task.name)
     return (task.engines[0] if task.engines else "wait"), why
 

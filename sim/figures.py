@@ -434,7 +434,8 @@ def _timeline(data: Timeline, since: int, until: int, title: str, subtitle: str)
     for what in doing:
         meaning.setdefault(_SLICE_COLOURS.get(what, OTHER), []).append(what)
     meaning[_LEVEL] = ["share of bandwidth in use"]
-    fig.legend(handles=[Line2D([], [], ls="", marker="s", color=c, label=", ".join(what)) for c, what in meaning.items()], loc="lower left", bbox_to_anchor=(0.14, 0.16 / high), ncol=8, frameon=False, fontsize=8, handletextpad=0.2)
+    handles = [Line2D([], [], ls="", marker="s", color=c, label=", ".join(what)) for c, what in meaning.items()]
+    fig.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.14, 0.16 / high), ncol=8, frameon=False, fontsize=8, handletextpad=0.2)
     fig.text(0.015, 1 - 0.2 / high, title, fontsize=11, fontweight="bold", va="center")
     fig.text(0.015, 1 - 0.41 / high, subtitle, color=MUTED, va="center")
     left = [x.resource if isinstance(x, Counter) else x.name for x in all_rows if 0 < _in_use(x, since, until) < SELDOM]

@@ -58,7 +58,7 @@ def waits_table(chain: Mapping[tuple[str, str], float], what: str) -> Table:
     if rest := sum(t for _, t in most[len(rows):]):
         rows.append((f"{len(most) - len(rows)} more", "", show(rest, "s"), f"{100 * rest / total:.1f} %"))
     return as_table(("waited for", "because of", "time", "share"), rows, right=("time", "share"),
-                    title=f"Critical path: what the end of {what} waited for")
+                    title=f"Critical path of {what}")
 
 
 def uses_table(used: Sequence[Use], what: str) -> Table:
@@ -66,7 +66,7 @@ def uses_table(used: Sequence[Use], what: str) -> Table:
     rows = [(u.name, u.device, f"{100 * u.used:.1f} %", _rate(u.rate), f"{u.bubbles:.3g}", _time(u.idle_s), _time(u.longest_s))
             for u in used if u.used > 5e-4]
     columns = ("in use", "mean rate", "bubbles", "idle", "longest")
-    return as_table(("resource", "of", *columns), rows, right=columns, title=f"Resources (bubbles and idle time {what})")
+    return as_table(("resource", "of", *columns), rows, right=columns, title=f"Resources in {what}")
 
 
 def _rate(x: float) -> str:

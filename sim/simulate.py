@@ -47,6 +47,9 @@ def simulate(query: Query, techniques: Sequence[Technique] = (), *, phase: str =
     what cannot be run and ``DoesNotFitError`` for a plan that exceeds a memory.
     """
     setting = resolve(query)
+    if setting.parallel.n_devices > 1:
+        raise ValueError(f"simulate: one device of each part of a system, found {setting.parallel.label()}; parallel devices: "
+                         f"perfboard whatif")
     n = steps or (4 if phase == "decode" else 1)
     plans = tuple(plan_of(setting, techniques, phase=phase, step=s, seed=seed) for s in range(n))
     lowered = lower(plans, detail=detail)

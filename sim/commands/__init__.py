@@ -6,6 +6,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "roofline": ("sim.commands.roofline:roofline", "the operations on the roofline: terminal, SVG/PNG, HTML", "ask"),
     "predict": ("sim.commands.predict:predict", "a table of operations in, the same table with predicted times out", "ask"),
     "simulate": ("sim.commands.simulate:simulate", "event simulation of a step, with techniques and a timeline", "simulate"),
+    "tasks": ("sim.commands.tasks:tasks", "a task graph of your own: schedule, bounds, critical path, timeline", "simulate"),
     "sweep": ("sim.commands.sweep:sweep", "design spaces of millions of points: run, status, resume, pareto, export",
               "explore"),
     "hw": ("sim.commands.hw:hw", "devices and systems: show, list, check, new, diff", "data"),

@@ -27,10 +27,15 @@ _FIGURES = FIGURES | {"tokens_per_s": ("tokens/s", ""), "prompt_tokens_per_s": (
 
 def _list_techniques(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
-        rows = [(n, t.stage, _settings(t), " ".join((t.__doc__ or "").split("\n\n")[0].split()))
+        rows = [(n, t.stage, _settings(t), _summary(t))
                 for n, t in sorted(TECHNIQUES.items())]
         print_rows(("technique", "stage", "settings (= default)", "what it does"), rows, "table")
         ctx.exit(0)
+
+
+def _summary(technique: type[Technique]) -> str:
+    """The first sentence of what its class says."""
+    return " ".join((technique.__doc__ or "").split("\n\n")[0].split()).replace("``", "").partition(". ")[0].rstrip(".:")
 
 
 def _settings(technique: type[Technique]) -> str:
@@ -146,7 +151,9 @@ def _show(r: Simulated, f: Figures) -> None:
         ("physical limit", show(f.limit_s, "s"), "every op and copy at its peak, in this plan")],
         right=("time",), title="Events and closed form"))
     out.print(waits_table(f.chain, "a step"))
-    out.print(uses_table(f.resources, "of a step"))
+    out.print(uses_table(f.resources, "a step"))
+    for text in r.setting.notes:
+        out.print(f" note     {text}", markup=False)
     out.print(" try      --timeline step.pftrace · --figure step.svg · --level op · --phase prefill · --techniques",
               markup=False)
 

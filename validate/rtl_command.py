@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rtl.harness import coverage as cov
-from rtl.harness import figures, registry
+from rtl.harness import figures, registry, results
 from rtl.harness.interface import inspect
 from rtl.harness.lint import lint, stops
 from rtl.harness.mutate import Verdict, campaign, generated, listed, summary
@@ -77,20 +77,21 @@ def list_units(fmt: str) -> None:
 @click.option("--waves", type=click.Path(file_okay=False), default=None, help="Write one waveform per run to this directory.")
 @click.option("--mutants", type=int, default=None, metavar="N",
               help="Instead: put the listed faults and N generated ones (0: all) into the Verilog and see that tests notice.")
-@click.option("--coverage", is_flag=True, help="Also report line, branch and toggle coverage (Verilator).")
+@click.option("--coverage", is_flag=True, help="Instead: line, branch and toggle coverage over all parameter sets.")
+@click.option("--write", is_flag=True, help="Keep the result of --mutants or --coverage with the units (rtl/RESULTS.md).")
 @click.option("--out", type=click.Path(file_okay=False), default=None, help="Write JUnit and JSON per run to this directory.")
 @format_option
 def verify_units(units: tuple[str, ...], params: tuple[str, ...], thorough: bool, seed: int | None, simulator: str,
-                 waves: str | None, mutants: int | None, coverage: bool, out: str | None, fmt: str) -> None:
+                 waves: str | None, mutants: int | None, coverage: bool, write: bool, out: str | None, fmt: str) -> None:
     """Prove units against golden model, cycle contract and cycle model. Exit code 1 if any test fails."""
     own = parse_params(params)
     if mutants is not None or coverage:
         if simulator != "verilator" or own:
             raise ValueError("--mutants and --coverage take all parameter sets on Verilator: no --param, no --simulator")
         if coverage:
-            cover_units(chosen_units(units), fmt)
+            cover_units(chosen_units(units), write, fmt)
         else:
-            mutate_units(chosen_units(units), mutants or None, fmt)
+            mutate_units(chosen_units(units), mutants or None, write, fmt)
         return
     if own and len(units) != 1:
         raise ValueError("--param needs exactly one unit")
@@ -153,17 +154,16 @@ def _tell(o: Outcome) -> None:
 
 # -- faults ----------------------------------------------------------------------------------------------------------
 
-MUTANT_COLUMNS = ("unit", "kind", "killed", "survived_with_reason", "survived")
-
-
-def mutate_units(units: list[Unit], count: int | None, fmt: str) -> None:
+def mutate_units(units: list[Unit], count: int | None, write: bool, fmt: str) -> None:
     """Campaign over units; exit code 1 if a fault survives without a written reason."""
     rows: list[list[Any]] = []
     for unit in units:
         found = campaign(unit, [*listed(unit), *generated(unit, count)], tell=_tell_verdict)
-        rows += [[unit.name, kind, *n] for kind, n in summary(found).items()]
-    print_rows(MUTANT_COLUMNS, rows, fmt)
-    if any(r[-1] for r in rows):
+        rows += [[unit.name, kind, killed, left] for kind, (killed, left) in summary(found).items()]
+    if write:
+        results.store("mutation", rows)
+    print_rows(results.MUTATION, table := results.told(rows), fmt)
+    if any(r[-1] for r in table):
         raise click.exceptions.Exit(1)
 
 
@@ -174,10 +174,7 @@ def _tell_verdict(v: Verdict) -> None:
 
 # -- coverage --------------------------------------------------------------------------------------------------------
 
-COVERAGE_COLUMNS = ("unit", "bins", "line", "branch", "toggle", "toggle_share", "waived")
-
-
-def cover_units(units: list[Unit], fmt: str) -> None:
+def cover_units(units: list[Unit], write: bool, fmt: str) -> None:
     """Coverage over all parameter sets of each unit; what was not reached is listed on stderr."""
     rows: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as tmp:
@@ -196,7 +193,9 @@ def cover_units(units: list[Unit], fmt: str) -> None:
             share = {k: cov.share(hits, k) for k in cov.KINDS}
             rows.append([unit.name, f"{reached}/{declared}", *(f"{a}/{b}" for a, b in share.values()),
                          round(share["toggle"][0] / max(share["toggle"][1], 1), 4), len(unit.waived)])
-    print_rows(COVERAGE_COLUMNS, rows, fmt)
+    if write:
+        results.store("coverage", rows)
+    print_rows(results.KINDS["coverage"], rows, fmt)
 
 
 # -- area ------------------------------------------------------------------------------------------------------------
@@ -220,6 +219,7 @@ def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, wri
             note(f"{unit.name} {label}: {rows[-1]['ge']:.0f} GE")
     if write:
         figures.store(rows)
+        results.PAGE.write_text(results.page(), encoding="utf-8")
     if fmt == "json":
         print_json(rows)
         return

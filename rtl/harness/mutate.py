@@ -159,9 +159,11 @@ def campaign(unit: Unit, faults: Sequence[Fault], *, workers: int = 2,
     return found
 
 
-def summary(verdicts: Sequence[Verdict]) -> dict[str, tuple[int, int, int]]:
-    """Kind -> (killed, survivors with a reason, survivors without)."""
-    kinds = dict.fromkeys(v.fault.kind for v in verdicts if v.counted)
-    return {k: (sum(bool(v.by) for v in verdicts if v.counted and v.fault.kind == k),
-                sum(not v.by and bool(v.reason) for v in verdicts if v.fault.kind == k),
-                sum(not v.by and not v.reason for v in verdicts if v.fault.kind == k)) for k in kinds}
+def summary(verdicts: Sequence[Verdict]) -> dict[str, tuple[int, list[str]]]:
+    """Kind -> (number killed, keys of survivors); faults that do not compile are not counted."""
+    found: dict[str, tuple[int, list[str]]] = {}
+    for v in verdicts:
+        if v.counted:
+            killed, left = found.get(v.fault.kind, (0, []))
+            found[v.fault.kind] = (killed + bool(v.by), left if v.by else [*left, v.fault.key])
+    return found

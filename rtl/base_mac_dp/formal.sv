@@ -1,0 +1,27 @@
+// Handshake of base_mac_dp: a waiting result stays as it is, none comes without its last beat, none is lost or doubled.
+module base_mac_dp_formal (
+    input clk, input rst, input s_valid, input [5:0] s_a, input [5:0] s_w, input s_last, input out_ready
+);
+    wire s_ready, out_valid;
+    wire [9:0] out_data;
+    base_mac_dp #(.L(2), .A_W(3), .B_W(3), .ACC_W(10)) dut (
+        .clk(clk), .rst(rst), .s_valid(s_valid), .s_ready(s_ready), .s_a(s_a), .s_w(s_w), .s_last(s_last),
+        .out_valid(out_valid), .out_ready(out_ready), .out_data(out_data));
+
+    reg past = 0, rst_q = 0, held_q = 0;
+    reg [9:0] data_q;
+    reg [2:0] due = 0;
+    always @(posedge clk) begin
+        past   <= 1;
+        rst_q  <= rst;
+        held_q <= out_valid & !out_ready & !rst;
+        data_q <= out_data;
+        due    <= rst ? 0 : due + (s_valid & s_ready & s_last) - (out_valid & out_ready);
+    end
+    always @* if (past) begin
+        if (held_q) assert(out_valid && out_data == data_q);
+        if (rst_q) assert(!out_valid && s_ready);
+        if (out_valid) assert(due != 0);
+        assert(due <= 2);
+    end
+endmodule

@@ -46,12 +46,14 @@ def chain(graph: TaskGraph, done: Run, since_ps: int = 0) -> list[Link]:
     here = int(np.argmax(done.end))
     until = int(done.end[here])
     found: list[Link] = []
+    seen: set[int] = set()
     while until > since_ps:
+        seen.add(here)
         start = int(done.start[here])
         found.append(Link(here, max(start, since_ps), until))
         before = [j for j in graph.tasks[here].after if done.end[j] <= start]
         if start > done.ready[here] or not before:
-            before += _held_until(holders, graph.tasks[here], done, start)
+            before += _held_until(holders, graph.tasks[here], done, start, seen)
         if not before or start <= since_ps:
             break
         here = max(before, key=lambda j: (int(done.end[j]), j))
@@ -132,12 +134,15 @@ def _by_holder(graph: TaskGraph, done: Run) -> dict[str, NDArray[np.int64]]:
     return {name: np.array(sorted(members, key=lambda i: (int(done.end[i]), i))) for name, members in lists.items()}
 
 
-def _held_until(holders: dict[str, NDArray[np.int64]], task: Task, done: Run, start: int) -> list[int]:
-    """The last tasks that ended on its engines or gave room back before it began."""
+def _held_until(holders: dict[str, NDArray[np.int64]], task: Task, done: Run, start: int, seen: set[int]) -> list[int]:
+    """The last tasks that ended on its engines or gave room back before it began; not those ``seen``, of which one without
+    duration may be the task itself."""
     found: list[int] = []
     for name in (*task.engines, *(n for n, _ in task.takes)):
         members = holders.get(name, np.empty(0, np.int64))
         k = int(np.searchsorted(done.end[members], start, side="right")) - 1
+        while k >= 0 and int(members[k]) in seen:
+            k -= 1
         if k >= 0:
             found.append(int(members[k]))
     return found

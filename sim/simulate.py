@@ -46,10 +46,11 @@ def simulate(query: Query, techniques: Sequence[Technique] = (), *, phase: str =
     ``steps`` 0: one prefill, or four decode steps of which the first only fills the pipelines. Raises ``ValueError`` for
     what cannot be run and ``DoesNotFitError`` for a plan that exceeds a memory.
     """
-    setting = resolve(query)
-    if setting.parallel.n_devices > 1:
-        raise ValueError(f"simulate: one device of each part of a system, found {setting.parallel.label()}; parallel devices: "
+    several = [f"{k} {getattr(query, k)}" for k in ("tp", "pp", "dp", "ep") if getattr(query, k) != 1]
+    if several:
+        raise ValueError(f"simulate: one device of each part of a system, found {', '.join(several)}; parallel devices: "
                          f"perfboard whatif")
+    setting = resolve(query)
     n = steps or (4 if phase == "decode" else 1)
     plans = tuple(plan_of(setting, techniques, phase=phase, step=s, seed=seed) for s in range(n))
     lowered = lower(plans, detail=detail)

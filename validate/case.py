@@ -51,10 +51,12 @@ class Side(BaseModel):
     pp: int = 1
     dp: int = 1
     utilization: float = 0.9
-    # a model whose plan is simulated: techniques, each a table with its name in "use"; steps 0: as many as it needs
+    # a model whose plan is simulated: techniques, each a table with its name in "use"; steps 0: as many as it needs;
+    # contexts: decode at so many lengths, from prompt to end, instead of at the mean one
     simulated: bool = False
     techniques: tuple[dict[str, Any], ...] = ()
     steps: int = 0
+    contexts: int = 1
     seed: int = 0
     # matrix products
     m: float = 1.0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from sim.blame import blame
@@ -35,10 +38,12 @@ def evaluate_simulated(side: Side, quantity: Quantity) -> Outcome:
     phases: dict[Quantity, tuple[tuple[str, float], ...]] = {
         "tpot": (("decode", 1.0),), "tokens_per_s": (("decode", 1.0),), "ttft": (("prefill", 1.0),),
         "prompt_rate": (("prefill", 1.0),), "e2el": (("prefill", 1.0), ("decode", query.osl - 1.0)),
+        "throughput": (("prefill", 1.0), ("decode", query.osl - 1.0)),
         "energy": (("decode", 1.0),), "prompt_energy": (("prefill", 1.0),)}
     if quantity not in phases:
         raise ValueError(f"quantity: a side with techniques has no {quantity!r}; it has {', '.join(phases)}")
-    parts = [(n, _phase(query, chosen, phase, side.steps, side.seed)) for phase, n in phases[quantity]]
+    parts = [(n * share, _phase(asked, chosen, phase, side.steps, side.seed)) for phase, n in phases[quantity]
+             for share, asked in _stretches(query, phase, side.contexts)]
     if "energy" in quantity:
         return _energy(parts[0][1], quantity, query)
     gained = parts[0][1].result.plans[-1].yields if parts[0][1].result.plans[-1].phase == "decode" else 1.0
@@ -51,11 +56,20 @@ def evaluate_simulated(side: Side, quantity: Quantity) -> Outcome:
             sways[name] = sways.get(name, 0.0) + size * n * p.step_s / _yields(p) / busy
         for key, t in p.terms.items():
             terms[key] = terms.get(key, 0.0) + n * t / _yields(p)
-    scale = {"tokens_per_s": float(query.batch), "prompt_rate": parts[0][1].result.plans[-1].tokens}.get(quantity)
+    scale = {"tokens_per_s": float(query.batch), "prompt_rate": parts[0][1].result.plans[-1].tokens,
+             "throughput": float(query.batch * query.osl)}.get(quantity)
     spread = tuple(Deviation(name, f"{side.hw} {name} {side.framework} {side.set or ''}", size, False)
                    for name, size in sways.items())
     return Outcome(scale / busy if scale else busy, scale / limit if scale else limit, spread, 0.0, terms, busy,
                    -1 if scale else +1, len(parts[0][1].result.lowered.graph.tasks) / max(gained, 1.0), "assumed", query.batch)
+
+
+def _stretches(query: Query, phase: str, contexts: int) -> Iterator[tuple[float, Query]]:
+    """The output in equal parts, each decoded at its own mean context: (share of the steps, the question)."""
+    n = min(max(contexts, 1), query.osl) if phase == "decode" else 1
+    ends = [round(query.osl * i / n) for i in range(n + 1)] if phase == "decode" else [0, query.osl]
+    for start, end in pairwise(ends):
+        yield (end - start) / query.osl, replace(query, isl=query.isl + start, osl=end - start)
 
 
 def techniques(side: Side) -> tuple[Technique, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -24,9 +24,10 @@ class KvSelect(Technique):
     themselves; 0: selection reads nothing); ``digest_tier`` holds the digests ("": the engine's memory), ``digest_share`` of
     them (the rest with the engine). ``rank``: keys are kept with the engine as low-rank factors and rebuilt for the selected
     tokens while their values are fetched. ``recompute``: share of the tokens not resident of which the layer's input is kept
-    instead of keys and values, which are then computed again. ``stored``: format of what lies beyond the engine's memory
-    ("": as in the cache), unpacked on arrival. ``chunk``: bytes of one request to a storage memory (0: as large as it likes
-    them). Shares that depend on a model's quality have no default.
+    instead of keys and values, which are then computed again. ``via = "there"``: the engine that lives by the memory attends
+    to what lies there, and both parts of the sum are merged (FlexGen's attention on the CPU). ``stored``: format of what
+    lies beyond the engine's memory ("": as in the cache), unpacked on arrival. ``chunk``: bytes of one request to a storage
+    memory (0: as large as it likes them). Shares that depend on a model's quality have no default.
     """
 
     name: ClassVar[str] = "kv_select"
@@ -46,15 +47,15 @@ class KvSelect(Technique):
     rank: int = Field(default=0, ge=0)
     hit: float = Field(default=0.0, ge=0, le=1)
     recompute: float = Field(default=0.0, ge=0, le=1)
+    via: Literal["fetch", "there"] = "fetch"
     stored: str = ""
     chunk: Size = 0.0
 
     def apply(self, plan: Plan) -> Plan:
-        if plan.phase != "decode":
-            return plan
         self._check(plan)
         resident = self.resident if self.resident >= 0 else self._room(plan)
-        return plan.map(lambda b: self._split(plan, b, resident) if _attention(b) and not b.model else b)
+        change = self._split if plan.phase == "decode" else self._written
+        return plan.map(lambda b: change(plan, b, resident) if _attention(b) and not b.model else b)
 
     def _check(self, plan: Plan) -> None:
         for tier in filter(None, (self.tier, self.then, self.digest_tier)):
@@ -65,6 +66,9 @@ class KvSelect(Technique):
             raise ValueError(f"technique kv_select: resident: must be a share of 0 to 1, or -1, found {self.resident:g}")
         if self.rank and self.recompute:
             raise ValueError("technique kv_select: rank and recompute: keys are either rebuilt or computed again; give one")
+        if self.via == "there" and (self.rank or self.recompute or self.stored or self.then_share):
+            raise ValueError("technique kv_select: via: what is attended to where it lies is neither packed, rebuilt, computed "
+                             "again nor spread over two memories; leave out rank, recompute, stored and then_share")
         if not any(_attention(b) for b in plan.blocks if not b.model):
             raise ValueError(f"technique kv_select: {plan.spec.name} has no attention that reads a cache")
 
@@ -73,7 +77,7 @@ class KvSelect(Technique):
         mine = [b for b in plan.blocks if _attention(b) and not b.model]
         home = plan.board.engine(mine[0].engine).home
         cached = sum(b.cache_bytes for b in mine)
-        nothing = plan.map(lambda b: self._split(plan, b, 0.0) if b in mine else b)
+        nothing = plan.map(lambda b: self._written(plan, b, 0.0) if b in mine else b)
         room = plan.board.tier(home).capacity - sum(nothing.resident()[home].values())
         # A little is left free: bytes are counted exactly, allocators are not.
         return float(np.clip(0.98 * room / (cached * (0.5 if self.rank else 1.0)), 0.0, 1.0))
@@ -86,6 +90,8 @@ class KvSelect(Technique):
         s = self._sizes(plan, block, op, resident)
         first = replace(block, name=f"{block.name} select", ops=(*block.ops[:at], *self._score(op)), cache=(),
                         moves=(*block.moves, *self._digests(block, home)))
+        if self.via == "there" and s.absent:
+            return self._there(plan, block, op, first, s)
         known = self.select == 1.0 and not self.digest        # nothing to be found out: it may come ahead
         after = () if known else (first.name,)
         moves = tuple(Move(what=what, nbytes=n, src=src, dst=home, after=after, staged=known, chunk=self.chunk,
@@ -100,6 +106,35 @@ class KvSelect(Technique):
         rebuilt = replace(block, name=f"{block.name} rebuild", after=(first.name,), ops=again, weights=(), cache=(),
                           moves=tuple(inputs), out_bytes=0.0)
         return first, rebuilt, replace(second, after=(rebuilt.name,))
+
+    def _there(self, plan: Plan, block: Block, op: Attention, first: Block, s: _Sizes) -> tuple[Block, ...]:
+        """Attention to what is resident, beside attention to the rest where it lies; then what follows on both."""
+        engine = next((e.name for e in plan.board.engines.values() if e.home == self.tier), "")
+        if not engine:
+            raise ValueError(f"technique kv_select: via: no engine of {plan.board.name} computes from {self.tier!r}")
+        batch, at = _number(op.batch), block.ops.index(op)
+        size, rows = get_format(op.q).nbytes, batch * _number(op.q_len)
+        asked = rows * (_hidden(op) + _number(op.kv_elements)) * size          # queries, new keys and values
+        first = replace(first, out_bytes=asked)
+        far = s.absent / batch
+        cold = replace(block, name=f"{block.name} there", engine=engine, ops=(replace(op, kv_len=max(far, 1.0)),), weights=(),
+                       cache=tuple(x for x in s.kept if x[0] == self.tier), moves=(), after=(first.name,),
+                       out_bytes=rows * (_hidden(op) + _number(op.n_heads)) * size)
+        made = [first, cold]
+        if s.seen - far >= 1.0:
+            made.append(replace(block, name=f"{block.name} here", ops=(replace(op, kv_len=s.seen - far),), weights=(), moves=(),
+                                cache=tuple(x for x in s.kept if x[0] != self.tier), after=(first.name,)))
+        last = replace(block, ops=block.ops[at + 1:], weights=(), cache=(), moves=(), after=tuple(b.name for b in made[1:]))
+        return (*made, last)
+
+    def _written(self, plan: Plan, block: Block, resident: float) -> tuple[Block, ...]:
+        """A prompt's block, which attends to all of it and writes out what does not stay."""
+        op = _attention(block)
+        assert op is not None
+        home = plan.board.engine(block.engine).home
+        kept = self._sizes(plan, block, op, resident).kept
+        written = tuple(Move(what="kv", nbytes=n, src=home, dst=tier, back=True) for tier, n in kept if tier != home)
+        return (replace(block, cache=kept, moves=(*block.moves, *written)),)
 
     def _sizes(self, plan: Plan, block: Block, op: Attention, resident: float) -> _Sizes:
         """Tokens seen and absent, bytes fetched by kind and memory, and where what is kept lies."""

@@ -48,7 +48,7 @@ class Lowered:
 def lower(plans: Sequence[Plan], *, detail: Detail = "block", pace: Mapping[str, float] | None = None,
           ideal: bool = False) -> Lowered:
     """Tasks of consecutive steps. ``pace`` stretches the times of an engine, or of all copies (key "copies"). ``ideal``:
-    every op at its physical limit and every link at its peak, for the limit that this plan could reach.
+    every op at its physical limit, every link and storage at its peak, for the limit that this plan could reach.
 
     Raises ``ValueError`` for a plan that contradicts itself and ``DoesNotFitError`` for one that exceeds a memory.
     """
@@ -58,7 +58,7 @@ def lower(plans: Sequence[Plan], *, detail: Detail = "block", pace: Mapping[str,
     board = plans[0].board
     prices = _prices(plans, ideal)
     resources = (*board.resources(), *_staging(plans))
-    maker = _Maker(board, {"copies": LINK_SHARE} if ideal else pace or {}, detail)
+    maker = _Maker(board, {"copies": LINK_SHARE} if ideal else pace or {}, detail, ideal)
     pieces: dict[tuple[int, str], tuple[Piece, ...]] = {}
     for s, plan in enumerate(plans):
         for block in plan.blocks:
@@ -140,8 +140,8 @@ def _staged(move: Move) -> bool:
 class _Maker:
     """Tasks as they are made, and where each block ended up."""
 
-    def __init__(self, board: Board, pace: Mapping[str, float], detail: Detail) -> None:
-        self.board, self.pace, self.detail = board, pace, detail
+    def __init__(self, board: Board, pace: Mapping[str, float], detail: Detail, ideal: bool = False) -> None:
+        self.board, self.pace, self.detail, self.ideal = board, pace, detail, ideal
         self.tasks: list[Task] = []
         self.ends: list[int] = []
         self.now: dict[str, tuple[int, Block]] = {}        # of this step: last task of each block
@@ -235,7 +235,7 @@ class _Maker:
     def _move(self, plan: Plan, block: Block, m: Move, inputs: tuple[int, ...], labels: Labels) -> int:
         over, cap, latency = self._way(m.src, m.dst)
         source = self.board.tier(m.src)
-        if source.storage:
+        if source.storage and not self.ideal:       # sizes and depth of requests are a choice, not a limit
             seconds = read_seconds(source, m) * self.pace.get("copies", 1.0)
             cap = min(cap, m.nbytes / seconds)
         if m.back and (write := _write_rate(self.board.tier(m.dst))):

@@ -1,8 +1,8 @@
 """Neurons of a feed-forward part that are rarely active: which are, how many a batch needs, and the work for a part of them.
 
 Activity over the neurons follows a power law: ordered from the most to the least active, the neuron at the share u of all
-is active for a token with probability p(u) = min(1, c u^-s). ``s`` follows from a measured locality (the share ``hot`` of
-the neurons makes the share ``mass`` of all activations: hot^(1-s) = mass), ``c`` from the mean activity.
+is active for a token with probability p(u) = min(1, c u^-s). Both follow from a measured locality (the share ``hot`` of
+the neurons makes the share ``mass`` of all activations) and the mean activity.
 """
 
 from __future__ import annotations
@@ -96,24 +96,48 @@ def _share_of(lo: float, hi: float, active: float, hot: float, mass: float, toke
 
 
 def activity(u: NDArray[np.float64], active: float, hot: float, mass: float) -> NDArray[np.float64]:
-    """Probability that the neuron at quantile ``u`` is active for a token; its mean is ``active``.
+    """Probability that the neuron at quantile ``u`` is active for a token. Its mean is ``active``, and the first ``hot`` of
+    the neurons make the share ``mass`` of it.
 
-    Raises ``ValueError`` for shares outside (0, 1].
+    Raises ``ValueError`` for shares outside (0, 1], and where so few neurons cannot make so much: none is active more often
+    than always.
     """
     for name, value in (("active", active), ("hot", hot), ("mass", mass)):
         if not 0 < value <= 1:
             raise ValueError(f"neurons: {name}: must be above 0 and at most 1, found {value:g}")
     if hot >= mass:
         return np.full_like(u, active)
-    s = 1 - math.log(mass) / math.log(hot)
-    lowest, highest = 0.0, 1.0
-    # The cap at 1 takes some of the mass away: c is raised until the mean is right again.
-    grid = (np.arange(_GRID) + 0.5) / _GRID
-    for _ in range(60):
-        c = (lowest + highest) / 2
-        lowest, highest = (c, highest) if np.minimum(1.0, c * grid**-s).mean() < active else (lowest, c)
-    found: NDArray[np.float64] = np.minimum(1.0, c * u**-s)
+    if mass * active >= hot:
+        raise ValueError(f"neurons: mass: {hot:g} of the neurons make less than {hot / active:.3g} of the activations, each at "
+                         f"most one a token, found {mass:g}")
+    c, s = _law(active, hot, mass)
+    return _capped(u, c, s)
+
+
+def _capped(u: NDArray[np.float64], c: float, s: float) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.exp(np.minimum(c - s * np.log(u), 0.0))
     return found
+
+
+@lru_cache(maxsize=256)
+def _law(active: float, hot: float, mass: float) -> tuple[float, float]:
+    """(ln c, s) of min(1, c u^-s), by bisection: a larger ``s`` gives more to the first, ``c`` then keeps the mean."""
+    grid = (np.arange(_GRID) + 0.5) / _GRID
+    first = np.clip(hot * _GRID - np.arange(_GRID), 0.0, 1.0) / _GRID      # the cell at the border counts in part
+
+    def scale(s: float) -> float:
+        low, high = math.log(active), s * math.log(_GRID)
+        low, high = min(low - s * math.log(_GRID * 2), low), max(high, 0.0)
+        for _ in range(50):
+            c = (low + high) / 2
+            low, high = (c, high) if _capped(grid, c, s).mean() < active else (low, c)
+        return (low + high) / 2
+
+    low, high = 0.0, 64.0
+    for _ in range(40):
+        s = (low + high) / 2
+        low, high = (s, high) if (_capped(grid, scale(s), s) * first).sum() < mass * active else (low, s)
+    return scale(low), low
 
 
 def _shrunk(op: Op, share: float, rows: float) -> Op:

@@ -41,7 +41,8 @@ class SplitNeurons(Technique):
         halves: dict[str, tuple[str, ...]] = {}
         for b in plan.blocks:
             b = replace(b, after=tuple(x for a in b.after for x in halves.get(a, (a,))))
-            parts = self._split(plan, b, share) if b.neurons and not b.model and b.engine != self.cold else (b,)
+            mine = b.neurons is not None and not b.model and (self.fast or b.engine) != self.cold
+            parts = self._split(plan, b, share) if mine else (b,)
             halves[b.name] = tuple(p.name for p in parts)
             made += parts
         return replace(plan, blocks=tuple(made))

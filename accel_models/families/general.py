@@ -149,9 +149,9 @@ def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, 
 def _collective(ops: Sequence[Collective], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
     col = Columns(hw, f["nbytes"].ndim - 2)
     # Sets of a link inside a node know nothing of the network: where a group crosses it, they are no more than borrowed.
-    variants = tuple(tuple(v + BORROWED if v != "internode" and np.max(op.n_devices) > domain else v
-                           for v, domain in zip((LINK_BORROWS[k] for k in hw.link_class), hw.domain, strict=True))
-                     for op in ops)
+    links = [(LINK_BORROWS[k], size) for k, size in zip(hw.link_class, hw.domain.tolist(), strict=True)]
+    variants = tuple(tuple(v + BORROWED if v != "internode" and group > domain else v for v, domain in links)
+                     for group in (float(np.max(op.n_devices)) for op in ops))
     found = sets("collective", collective, variants, hw.identity, framework)
     cost = collective(f["nbytes"], f["n_devices"], kind=ops[0].kind, bandwidth=col(hw.link_bandwidth),
                       devices_per_node=col(hw.domain), internode_bandwidth=col(hw.network_bandwidth),

@@ -60,7 +60,7 @@ def test_thousands_of_points_need_no_binding_each(monkeypatch):
     monkeypatch.setattr(hardware, "bind", lambda devices, system=None: bound.append(len(devices)) or bind(devices, system))
     draw = np.random.default_rng(0)
     keys = ("memory.main.bandwidth", "memory.l2.capacity", "engine.matrix.units", "power.tdp", "price.rental")
-    some = {k: device.get(k) * draw.uniform(0.5, 2.0, 5000) for k in keys}
+    some = {k: device.get(k) * draw.uniform(0.5, 4.0, 5000) for k in keys}
     assert len(vary(device, ad_hoc(1, device), some)) == 5000
     assert sum(bound) < 40
 
@@ -72,6 +72,15 @@ def test_where_half_precision_becomes_slower_than_single():
               "engine.matrix.rate.bf16": np.array([9e13, 1.65e14, 1.9e14, 2.1e14])}
     rows = [changed(device, {k: float(v[i]) for k, v in values.items()}) for i in range(4)]
     assert_equal(vary(device, None, values), bind(rows))
+
+
+def test_where_another_link_becomes_the_fastest():
+    device = load_device("gh200_96gb")
+    values = {"link.nvlink.bandwidth": device.get("link.nvlink.bandwidth") * np.array([1.0, 0.1, 8.0])}
+    rows = [changed(device, {k: float(v[i]) for k, v in values.items()}) for i in range(3)]
+    bound = bind(rows)
+    assert len({*bound.link_bandwidth}) == 3 or len({*bound.link_class}) > 1
+    assert_equal(vary(device, None, values), bound)
 
 
 def test_a_value_that_no_device_has():

@@ -14,6 +14,7 @@ from sim.sweep import identity, store
 from sim.sweep.evaluate import closed
 from sim.sweep.executors import Here
 from sim.sweep.run import Run, load
+from sim.sweep.run import evaluate as run_evaluate
 from sim.sweep.store import Store
 from tests.sim.sweep.small import HEAD, SEVERAL, made, text
 
@@ -102,6 +103,17 @@ def test_a_full_disk_is_one_line_and_what_is_there_stays(tmp_path):
     assert 0 < kept < 1176
     assert ran(tmp_path, SEVERAL).before == kept
     assert len(load(tmp_path)["status"]) == 1176
+
+
+def test_a_chunk_is_stored_whole_or_not_at_all(tmp_path):
+    with Run(made(TINY), text(TINY), tmp_path / "sweep.sqlite") as run:
+        task = run.points(0)
+        found = run_evaluate(task)
+        with pytest.raises(ValueError, match="shorter"):
+            run.store.add(task.keys, task.stamps, task.columns, found._replace(error=found.error[:5]))
+        assert run.store.counts() == {}
+        run.store.add(task.keys, task.stamps, task.columns, found)
+    assert len(load(tmp_path)["status"]) == 8
 
 
 def test_a_locked_file_is_one_line(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from sim.techniques.cache_neurons import CacheNeurons
 from sim.techniques.chunk_prefill import ChunkPrefill
 from sim.techniques.kv_select import KvSelect
 from sim.techniques.offload import Offload
+from sim.techniques.page_in import PageIn
 from sim.techniques.run_on import RunOn
 from sim.techniques.sparse_ffn import SparseFfn
 from sim.techniques.speculate import Speculate
@@ -19,6 +20,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     ChunkPrefill.name: ChunkPrefill,
     KvSelect.name: KvSelect,
     Offload.name: Offload,
+    PageIn.name: PageIn,
     RunOn.name: RunOn,
     SparseFfn.name: SparseFfn,
     Speculate.name: Speculate,

@@ -121,13 +121,13 @@ def _dry(found: _Place, jobs: int | None) -> int:
 def _go(found: _Place, jobs: int | None, shard: str, place: str) -> int:
     began = time.monotonic()
     made = read(found.text, found.file)
-    part = _shard(shard)
+    part, workers = _shard(shard), _executor(place, cores() if jobs is None else jobs)
     with Run(made, found.text, found.store) as work:
         if stale := work.stale():
             note(f"note: {stale:,} rows in {found.store} are stale ({_changes(work)}); they are kept and not used")
         said = _Said(made, began)
         try:
-            progress = work.go(_executor(place, cores() if jobs is None else jobs), shard=part, told=said)
+            progress = work.go(workers, shard=part, told=said)
         except KeyboardInterrupt:
             said.end()
             safe = len(work.store.done(list(work.stamps.values())))

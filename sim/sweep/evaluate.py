@@ -8,7 +8,6 @@ function of a single point (an event simulation).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,10 +159,7 @@ def _setting(space: Space, shared: tuple[tuple[str, Any], ...]) -> Setting:
     """What all points of a group share, resolved, with the least workload."""
     question = par.query({**space.base, "workload.isl": 1, "workload.osl": 1, "workload.prefix": 0,
                           "workload.concurrency": 1}, dict(shared))
-    return _resolved(question)
-
-
-_resolved = lru_cache(maxsize=256)(resolve)
+    return resolve(question)
 
 
 def _hardware(setting: Setting, numbers: Mapping[str, Column]) -> Hardware:

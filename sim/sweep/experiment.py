@@ -113,7 +113,7 @@ class Sample(Strict):
     """``n`` points of the whole space instead of the full grid."""
 
     method: Literal["random", "lhs", "sobol"] = "sobol"
-    n: int = Field(ge=1, le=10**8)
+    n: int = Field(ge=1, le=2 * 10**7)             # drawn whole: 8 bytes a point and axis
     seed: int = 0
 
 

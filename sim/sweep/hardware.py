@@ -29,6 +29,8 @@ _LISTED = [f.name for f in fields(Hardware) if f.name not in (*_ARRAYS, "rate_ta
 CRAWL = 1.0
 #: How much each number is raised: exact in binary, and too little to change which of two formats is the faster.
 STEP = 1.0 + 2.0**-6
+#: Points for each combination of such figures from which on it pays to vary the rest by proportion.
+WORTH = 16
 
 
 def vary(device: Device, system: System | None, values: Mapping[str, Column]) -> Hardware:
@@ -39,6 +41,15 @@ def vary(device: Device, system: System | None, values: Mapping[str, Column]) ->
     """
     columns = {device.key(k): np.asarray(v, dtype=np.float64) for k, v in values.items()}
     n = len(next(iter(columns.values())))
+    apart = [k for k in columns if _any_law(k)]
+    if 0 < len(apart) < len(columns):
+        distinct, place = np.unique(np.stack([columns[k] for k in apart], axis=1), axis=0, return_inverse=True)
+        if len(distinct) * WORTH <= n:
+            rest = {k: v for k, v in columns.items() if k not in apart}
+            groups = [np.flatnonzero(place.reshape(-1) == i) for i in range(len(distinct))]
+            return _joined([(at, vary(changed(device, dict(zip(apart, map(float, row), strict=True))), system,
+                                      {k: v[at] for k, v in rest.items()}))
+                            for row, at in zip(distinct, groups, strict=True)])
     places = _extremes(columns, n)
     checked = bind([changed(device, {k: float(v[i]) for k, v in columns.items()}) for i in places], system)
     if not _chooses(device, columns):
@@ -68,7 +79,23 @@ def _chooses(device: Device, columns: Mapping[str, Column]) -> bool:
     halves = [f for f in ("fp16", "bf16") if f in device.rates()]
     slow = any(device.fallback(f).fmt == "fp32" for f in halves) and any(k.startswith("engine.") for k in columns)
     links = [k for k in columns if k.startswith("link.") and k.endswith(".bandwidth")]
-    return slow or len(links) > 1 or any(".figure." in k or ".resources." in k for k in columns)
+    return slow or len(links) > 1 or any(map(_any_law, columns))
+
+
+def _any_law(key: str) -> bool:
+    """A figure of one family of engines."""
+    return ".figure." in key or ".resources." in key
+
+
+def _joined(parts: list[tuple[NDArray[np.intp], Hardware]]) -> Hardware:
+    """Several parts in one, each row at its place."""
+    order = np.argsort(np.concatenate([at for at, _ in parts])).tolist()
+    arrays: dict[str, Any] = {f: np.concatenate([getattr(h, f) for _, h in parts])[order] for f in _ARRAYS}
+    for name in _LISTED:
+        rows = [x for _, h in parts for x in getattr(h, name)]
+        arrays[name] = tuple(rows[i] for i in order)
+    table = {f: np.concatenate([h.rate_table[f] for _, h in parts])[order] for f in parts[0][1].rate_table}
+    return replace(parts[0][1], rate_table=table, **arrays)
 
 
 def _proportional(device: Device, system: System | None, columns: Mapping[str, Column], n: int) -> Hardware | None:

@@ -3,11 +3,12 @@
 import csv
 import json
 import sqlite3
+import sys
 
 import pytest
 from click.testing import CliRunner
 
-from sim.cli import cli
+from sim.cli import MissingExtra, cli
 from sim.commands import sweep as command
 from tests.sim.sweep.small import HEAD, SEVERAL, text
 
@@ -124,6 +125,16 @@ def test_an_export_of_another_form_is_refused(call):
     call("run x.toml -j 1")
     with pytest.raises(ValueError, match=r"points.xlsx: expected a name that ends in .csv or .parquet"):
         call("export run points.xlsx")
+
+
+@pytest.mark.parametrize(("line", "part", "extra"), [("run x.toml --executor dask://a:1", "distributed", "dask"),
+                                                     ("export run points.parquet", "pyarrow", "sweep")])
+def test_what_an_optional_part_is_called(call, monkeypatch, line, part, extra):
+    call("run x.toml -j 1")
+    monkeypatch.setitem(sys.modules, part, None)
+    with pytest.raises(MissingExtra, match=rf"pip install 'perfboard\[{extra}\]'") as error:
+        call(line)
+    assert error.value.exit_code == 4
 
 
 def test_stale_rows_are_said_and_not_used(call, monkeypatch):

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel_models.bind import Hardware, bind
+from accel_models.bind import Hardware, bind, take
 from accel_models.registry import ad_hoc, list_devices, load_device, load_system
 from sim.sweep import hardware
 from sim.sweep.hardware import changed, vary
-
-SHAPES = {f.name for f in fields(Hardware)}
 
 
 def assert_equal(a: Hardware, b: Hardware) -> None:
@@ -63,6 +61,19 @@ def test_thousands_of_points_need_no_binding_each(monkeypatch):
     some = {k: device.get(k) * draw.uniform(0.5, 4.0, 5000) for k in keys}
     assert len(vary(device, ad_hoc(1, device), some)) == 5000
     assert sum(bound) < 40
+
+
+def test_figures_of_a_family_beside_others(monkeypatch):
+    device, bound = load_device("alveo_u280"), []
+    monkeypatch.setattr(hardware, "bind", lambda devices, system=None: bound.append(len(devices)) or bind(devices, system))
+    draw, n = np.random.default_rng(0), 400
+    key = next(k for k in device.parameters() if hardware._any_law(k))
+    values = {key: device.get(key) * draw.choice([0.5, 1.0, 2.0], n),
+              "memory.main.bandwidth": device.get("memory.main.bandwidth") * draw.uniform(0.5, 2.0, n)}
+    found = vary(device, None, values)
+    assert sum(bound) < 60
+    rows = [changed(device, {device.key(k): float(v[i]) for k, v in values.items()}) for i in range(0, n, 40)]
+    assert_equal(take(found, list(range(0, n, 40))), bind(rows))
 
 
 def test_where_half_precision_becomes_slower_than_single():

@@ -153,8 +153,8 @@ def test_read_ahead_serves_small_sequential_requests() -> None:
 
 # -- drives ---------------------------------------------------------------------------------------------------------------
 
-FLASH = ["ufs_3_1", "ufs_4_0", "nvme_pcie4", "samsung_990_pro_1tb", "apple_m1_max_ssd", "cambricon_llm_s", "cambricon_llm_m",
-         "cambricon_llm_l"]
+FLASH = ["ufs_3_0", "ufs_3_1", "ufs_4_0", "nvme_pcie4", "samsung_990_pro_1tb", "apple_m1_max_ssd", "cambricon_llm_s",
+         "cambricon_llm_m", "cambricon_llm_l"]
 
 
 def test_every_storage_device_has_its_dies() -> None:

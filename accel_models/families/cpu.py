@@ -142,7 +142,8 @@ def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str, 
     """Experts one after another: each that is hit reads its weights once for its rows. Loads are taken as even."""
     def one(chosen: Sequence[Moe], n: dict[str, Array], variant: str, col: Columns) -> Stack:
         missed = (1.0 - np.minimum(n["topk"] / n["n_experts"], 1.0)) ** n["tokens"]
-        hit = n["n_local"] * (1.0 - missed)
+        dealt = np.minimum(n["n_local"], n["tokens"] * n["topk"] * n["n_local"] / n["n_experts"])
+        hit = n["dealt"] * dealt + (1.0 - n["dealt"]) * n["n_local"] * (1.0 - missed)
         rows = n["tokens"] * n["topk"] * n["n_local"] / n["n_experts"] / np.maximum(hit, 1e-9)
         width = col.each([3.0 if op.gated else 2.0 for op in chosen]) * n["inter"]
         return _product(chosen, (rows, width, n["hidden"], hit), n["resident"], hw, framework, variant, col, look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from rtl.harness.bench import Trace
 
@@ -20,6 +21,6 @@ def pipe_bins(trace: Trace) -> Iterator[str]:
     if any(s["stage 1"] and s["stage 2"] and not trace.ready["out"][t] for t, s in enumerate(trace.states)):
         yield PIPE_BINS[2]
     moved = trace.moved["s"]
-    for (t, beat), (later, _) in zip(moved, moved[1:], strict=False):
+    for (t, beat), (later, _) in pairwise(moved):
         if not beat["last"] and any(trace.offers["s"][e] is None and trace.ready["s"][e] for e in range(t + 1, later)):
             yield PIPE_BINS[3]

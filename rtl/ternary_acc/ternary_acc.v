@@ -22,6 +22,7 @@ module ternary_acc #(
     output wire                err
 );
     localparam S_W = A_W + $clog2(L + 1);     // holds L times the negated lowest activation
+    localparam [S_W-1:0] OFFSET = -(L << (A_W-1));
 
     generate
         if (L < 1)       begin : g_bad_l    ternary_acc_requires_L_at_least_1 stop(); end
@@ -55,11 +56,12 @@ module ternary_acc #(
         end
     endgenerate
 
-    // -a = ~a + 1: the + 1 is one more bit to add
-    reg signed [A_W-1:0] term;
-    reg signed [S_W-1:0] dot;
-    reg [NO*S_W-1:0]     dots;
-    reg                  on, neg;
+    // -a = ~a + 1: the + 1 is one more bit to add. Terms are added with the sign bit inverted, as a + 2^(A_W-1), which
+    // spares their sign extension; the sum starts at what takes the L offsets off again.
+    reg [A_W-1:0]    term;
+    reg [S_W-1:0]    dot;
+    reg [NO*S_W-1:0] dots;
+    reg              on, neg;
     integer o, i;
     always @* begin
         dots = {NO*S_W{1'b0}};
@@ -67,12 +69,12 @@ module ternary_acc #(
         on   = 1'b0;
         neg  = 1'b0;
         for (o = 0; o < NO; o = o + 1) begin
-            dot = {S_W{1'b0}};
+            dot = OFFSET;
             for (i = 0; i < L; i = i + 1) begin
                 on   = trits[2*(o*L + i)];
                 neg  = trits[2*(o*L + i) + 1] & on;
                 term = (s_a[i*A_W +: A_W] ^ {A_W{neg}}) & {A_W{on}};
-                dot  = dot + term + $signed({1'b0, neg});
+                dot  = dot + {!term[A_W-1], term[A_W-2:0]} + neg;
             end
             dots[o*S_W +: S_W] = dot;
         end
@@ -88,9 +90,9 @@ module ternary_acc #(
     assign out_data  = acc_q;
     assign err       = err_q;
 
-    reg signed [S_W-1:0]   part;
-    reg signed [ACC_W-1:0] wide;
-    reg [NO*ACC_W-1:0]     sums;
+    reg signed [S_W-1:0] part;                // a sum of stage 1 as it is extended
+    reg [ACC_W-1:0]      wide;
+    reg [NO*ACC_W-1:0]   sums;
     integer n;
     always @* begin
         sums = {NO*ACC_W{1'b0}};

@@ -6,27 +6,42 @@ module trit_decode5 (
     output wire [9:0] trits,                      // trit of 3^0 in the low bits
     output wire       illegal
 );
-    // digits from the top, by comparison and subtraction; what remains after each gets narrower
-    wire [1:0] d4 = (code >= 8'd162) ? 2'd2 : (code >= 8'd81) ? 2'd1 : 2'd0;
-    wire [7:0] r4 = code - (d4[1] ? 8'd162 : d4[0] ? 8'd81 : 8'd0);
-    wire [6:0] m4 = r4[6:0];                      // 0..80 for codes that are legal
-    wire [1:0] d3 = (m4 >= 7'd54) ? 2'd2 : (m4 >= 7'd27) ? 2'd1 : 2'd0;
-    wire [6:0] r3 = m4 - (d3[1] ? 7'd54 : d3[0] ? 7'd27 : 7'd0);
-    wire [4:0] m3 = r3[4:0];                      // 0..26
-    wire [1:0] d2 = (m3 >= 5'd18) ? 2'd2 : (m3 >= 5'd9) ? 2'd1 : 2'd0;
-    wire [4:0] r2 = m3 - (d2[1] ? 5'd18 : d2[0] ? 5'd9 : 5'd0);
-    wire [3:0] m2 = r2[3:0];                      // 0..8
-    wire [1:0] d1 = (m2 >= 4'd6) ? 2'd2 : (m2 >= 4'd3) ? 2'd1 : 2'd0;
-    wire [3:0] r1 = m2 - (d1[1] ? 4'd6 : d1[0] ? 4'd3 : 4'd0);
-    wire [1:0] d0 = r1[1:0];
+    // the upper two digits from eight thresholds; only five bits of what remains below 27 are subtracted
+    wire [8:0] above;                             // code >= 27 (j + 1)
+    reg  [4:0] offset;
+    genvar j, k;
+    integer i;
+    generate
+        for (j = 0; j < 9; j = j + 1) begin : g_above
+            assign above[j] = code >= 27*(j + 1);
+        end
+    endgenerate
+    always @* begin
+        offset = 5'd0;
+        for (i = 0; i < 8; i = i + 1)
+            if (above[i]) offset = 27*(i + 1);
+    end
+    assign illegal = above[8];
 
-    wire [9:0] digits = {d4, d3, d2, d1, d0};
-    assign illegal = code > 8'd242;
+    // digit 3^k is 2, is not 0
+    wire [4:0] two, some;
+    assign two[4]  = above[5];
+    assign some[4] = above[2];
+    assign two[3]  = above[7] | (above[4] & !above[5]) | (above[1] & !above[2]);
+    assign some[3] = above[6] | (above[3] & !above[5]) | (above[0] & !above[2]);
+    wire [4:0] r3  = code[4:0] - offset;          // 0..26
+    assign two[2]  = r3 >= 5'd18;
+    assign some[2] = r3 >= 5'd9;
+    wire [3:0] r2  = r3[3:0] - (two[2] ? 4'd2 : some[2] ? 4'd9 : 4'd0);  // 0..8; 18 modulo 16
+    assign two[1]  = r2 >= 4'd6;
+    assign some[1] = r2 >= 4'd3;
+    wire [1:0] r1  = r2[1:0] - (two[1] ? 2'd2 : some[1] ? 2'd3 : 2'd0);  // 0..2; 6 modulo 4
+    assign two[0]  = r1[1];
+    assign some[0] = |r1;
 
-    genvar k;
     generate
         for (k = 0; k < 5; k = k + 1) begin : g_trit
-            assign trits[2*k +: 2] = {2{!illegal}} & {!(|digits[2*k +: 2]), !digits[2*k]};
+            assign trits[2*k +: 2] = {2{!illegal}} & {!some[k], !some[k] | two[k]};
         end
     endgenerate
 endmodule

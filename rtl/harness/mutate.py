@@ -27,13 +27,18 @@ LIMIT_S, SEEDS = 60.0, (0, 24)
 Edit = Callable[[re.Match[str]], str]
 
 
+def _smaller(m: re.Match[str]) -> str:
+    """One less (0: one more): a wider temporary would be no fault."""
+    return str(int(m[0]) - 1 if int(m[0]) else 1)
+
+
 #: Kind -> (pattern, replacement) applied at every place of a module's body.
 RULES: dict[str, list[tuple[str, str | Edit]]] = {
     "operator": [(r" \+ ", " - "), (r" - (?!1\b)", " + "), (r"(?<!&) & (?!&)", " | "), (r"(?<!\|) \| (?!\|)", " & "),
                  (r" \^ ", " | "), (r" == ", " != "), (r" != ", " == "), (r" << ", " >> "), (r" >>>? ", " << "),
                  (r"(?<![<>=!])!(?=[\w(])", ""), (r"~(?=[\w({])", ""), (r" \* ", " + "), (r" > ", " < ")],
     "width": [(r"(?<=[\w)])-1:0\](?= +\w+(_q|_d)?[;,])", "-2:0]")],
-    "constant": [(r"1'b0", "1'b1"), (r"1'b1", "1'b0"), (r"(?<![\w'])\d+(?![\w'])", lambda m: str(int(m[0]) + 1))],
+    "constant": [(r"1'b0", "1'b1"), (r"1'b1", "1'b0"), (r"(?<![\w'-])(?<!- )\d+(?![\w'])", _smaller)],
     "dropped condition": [(r"\bif \(\w+\) (?=\w+ +<=)", "")],
     "sign": [(r"\bsigned ", ""), (r"\$signed\((\w+)\)", lambda m: m[1])],
     "off-by-one": [(r" - 1\b", ""), (r" \+ 1\b", ""), (r" < (?=[A-Z])", " <= "), (r" > ", " >= "), (r" >= ", " > "),

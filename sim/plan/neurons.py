@@ -115,7 +115,7 @@ def activity(u: NDArray[np.float64], active: float, hot: float, mass: float) -> 
 
 
 def _capped(u: NDArray[np.float64], c: float, s: float) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.exp(np.minimum(c - s * np.log(u), 0.0))
+    found: NDArray[np.float64] = np.exp(np.minimum(c - s * np.log(np.maximum(u, 1e-300)), 0.0))
     return found
 
 

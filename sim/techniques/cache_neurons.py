@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sim.plan.block import Block, Move, Plan
 from sim.plan.caches import Misses, Policy, simulate_cache
 from sim.plan.neurons import Neurons
-from sim.plan.traces import synthetic
+from sim.plan.traces import read, synthetic
 from sim.techniques.technique import Size, Stage, Technique
 from workloads.ops import Elementwise, Op
 
@@ -26,8 +26,9 @@ class CacheNeurons(Technique):
     the active ones that it misses, once the predictor has named them.
 
     ``size``: share of a block's neurons that the cache holds (not used by the window policy, which keeps what the last
-    ``window`` tokens used). ``reuse``: share of neurons that do as at the token before beyond chance. ``engine``: only blocks
-    that run there ("" all; never those computed whole, which stay).
+    ``window`` tokens used). ``reuse``: share of neurons that do as at the token before beyond chance; or ``trace``: a file
+    that says which were active (``.npy``, booleans: steps, layers, neurons). ``engine``: only blocks that run there ("" all;
+    never those computed whole, which stay).
 
     Reading: ``bundle``: a neuron's rows of all matrices are stored side by side as one record; without it each row is one.
     ``align``: records begin at multiples of it and are read in such. ``rest``: a record is read in two halves, the second
@@ -45,7 +46,8 @@ class CacheNeurons(Technique):
     policy: Policy = "lru"
     size: float = Field(default=0.0, ge=0, le=1)
     window: int = Field(default=5, ge=1)
-    reuse: float = Field(ge=0, lt=1)
+    reuse: float | None = Field(default=None, ge=0, lt=1)
+    trace: str = ""
     engine: str = ""
     bundle: bool = True
     align: Size = Field(default=0.0, ge=0)
@@ -56,6 +58,12 @@ class CacheNeurons(Technique):
     overlap: bool = False
     copies: float = Field(default=0.0, ge=0)
     warm: int = Field(default=32, ge=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CacheNeurons:
+        if (self.reuse is None) == (not self.trace):
+            raise ValueError("give either reuse or a trace file")
+        return self
 
     def apply(self, plan: Plan) -> Plan:
         mine = [b for b in plan.blocks if self._mine(b)]
@@ -77,10 +85,16 @@ class CacheNeurons(Technique):
         """Share of the neurons used that this step misses, and the most of a block's that are ever there."""
         n = block.neurons
         assert n is not None
-        misses = trace_misses(self.policy, self.size, self.window, len(layers), replace(n, dense=(), whole=False), n.routed,
-                              min(round(n.count * n.width), SAMPLE), plan.tokens, self.reuse, self.warm + plan.step + 1,
-                              plan.seed)
-        at, now = layers.index(block.layer), self.warm + plan.step
+        now, mine = self.warm + plan.step, round(n.count * n.width)
+        if self.trace:
+            misses = file_misses(self.policy, self.size, self.window, self.trace, len(layers), mine)
+            if len(misses.used) <= now:
+                raise ValueError(f"technique cache_neurons: trace: {self.trace} has {len(misses.used)} steps, {now + 1} are "
+                                 f"needed (warm {self.warm})")
+        else:
+            misses = trace_misses(self.policy, self.size, self.window, len(layers), replace(n, dense=()), n.routed,
+                                  min(mine, SAMPLE), plan.tokens, self.reuse or 0.0, now + 1, plan.seed)
+        at = layers.index(block.layer)
         return (float(misses.missed[now, at]) / max(float(misses.used[now, at]), 1.0),
                 float(misses.resident[:, at].max()) / misses.kept.shape[2])
 
@@ -116,6 +130,12 @@ class CacheNeurons(Technique):
         nbytes = self.copies * neurons * block.weight_bytes / (n.count * n.width)
         return (Elementwise(name=f"{block.name} copies", kind="kv_append", rows=neurons, cols=nbytes / neurons / 2,
                             bytes_read=nbytes, bytes_written=nbytes),)
+
+
+@lru_cache(maxsize=4)
+def file_misses(policy: Policy, size: float, window: int, path: str, layers: int, items: int) -> Misses:
+    """All steps of a trace in a file. Raises ``ValueError`` with one line."""
+    return simulate_cache(read(path, layers, items), policy, capacity=round(size * items), window=window)
 
 
 def _in_use(n: Neurons, tokens: float) -> float:

@@ -82,7 +82,7 @@ def test_each_outside_library_has_its_home(path: str) -> None:
 #: Homes inside the hardware folder: cost models import contracts, so those and golden models keep to numpy.
 RTL_HOMES = {"cocotb": r"rtl/(harness/(streams|suite)|\w+/bench)\.py", "cocotb_tools": r"rtl/harness/build\.py",
              "pyverilog": r"rtl/harness/interface\.py"}
-PURE = r"rtl\.(harness\.(unit|models)|\w+\.(golden|contract))"
+PURE = r"rtl\.(harness\.(unit|models|bench|pipe_bins)|\w+\.(golden|contract))"
 
 
 @pytest.mark.parametrize("path", [m for m in MODULES if m.startswith("rtl/")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rtl.harness.figures import stored
 from rtl.harness.mutate import generated, listed
 from rtl.harness.registry import COMPLETE, ROOT, load, names
 
@@ -49,6 +50,14 @@ def test_faults_are_enough_and_reasons_are_not_stale(name: str) -> None:
     keys = [f.key for f in generated(unit)]
     assert len(keys) == len(set(keys)) >= 20
     assert set(unit.survivors) <= set(keys), f"stale: {sorted(set(unit.survivors) - set(keys))}"
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_build_is_synthesised(name: str) -> None:
+    unit = load(name)
+    missing = [label for label in unit.synth if (name, label) not in stored()]
+    assert not missing, f"perfboard rtl synth {name} --write: no figures of {missing}"
+    assert {label for label, _ in unit.formats.values()} <= set(unit.synth)
 
 
 @pytest.mark.parametrize("name", names())

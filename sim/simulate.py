@@ -13,6 +13,7 @@ from sim.plan.block import Plan
 from sim.plan.board import Board, board
 from sim.plan.lower import LINK_HIGH, LINK_LOW, LINK_SHARE, Detail, Lowered, lower
 from sim.plan.network import plain
+from sim.plan.storage import READ_HIGH, READ_LOW
 from sim.query import Query, Setting, resolve
 from sim.tasks import PS
 from sim.techniques.technique import Technique, apply_all
@@ -110,8 +111,10 @@ def _interval(plans: Sequence[Plan], lowered: Lowered, detail: Detail,
 
 
 def paces(lowered: Lowered, plans: Sequence[Plan]) -> tuple[dict[str, float], dict[str, float]]:
-    """How much faster and slower each engine (80 % interval of the sum of its ops) and all copies may be."""
+    """How much faster and slower each engine (80 % interval of the sum of its ops), all copies and all reads may be."""
     fast, slow = {"copies": LINK_SHARE / LINK_HIGH}, {"copies": LINK_SHARE / LINK_LOW}
+    if any(p.board.tier(m.src).storage for p in plans for b in p.blocks for m in b.moves if m.nbytes > 0):
+        fast["reads"], slow["reads"] = READ_LOW, READ_HIGH
     engines: dict[str, list[tuple[int, str]]] = {}
     for s, plan in enumerate(plans):
         for block in plan.blocks:

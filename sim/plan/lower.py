@@ -47,8 +47,9 @@ class Lowered:
 
 def lower(plans: Sequence[Plan], *, detail: Detail = "block", pace: Mapping[str, float] | None = None,
           ideal: bool = False) -> Lowered:
-    """Tasks of consecutive steps. ``pace`` stretches the times of an engine, or of all copies (key "copies"). ``ideal``:
-    every op at its physical limit, every link and storage at its peak, for the limit that this plan could reach.
+    """Tasks of consecutive steps. ``pace`` stretches the times of an engine, of all copies over links (key "copies"), or
+    of all reads from storage ("reads"). ``ideal``: every op at its physical limit, every link and storage at its peak, for
+    the limit that this plan could reach.
 
     Raises ``ValueError`` for a plan that contradicts itself and ``DoesNotFitError`` for one that exceeds a memory.
     """
@@ -236,7 +237,7 @@ class _Maker:
         over, cap, latency = self._way(m.src, m.dst)
         source = self.board.tier(m.src)
         if source.storage and not self.ideal:       # sizes and depth of requests are a choice, not a limit
-            seconds = read_seconds(source, m) * self.pace.get("copies", 1.0)
+            seconds = read_seconds(source, m) * self.pace.get("reads", 1.0)
             cap = min(cap, m.nbytes / seconds)
         if m.back and (write := _write_rate(self.board.tier(m.dst))):
             cap = min(cap, write)

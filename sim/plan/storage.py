@@ -9,6 +9,10 @@ from accel_models.cost.storage import read
 from sim.plan.block import Move
 from sim.plan.board import Tier
 
+#: Range taken as the 80 % interval of a read's time over the modelled one: residuals of the NVMe size x depth grid
+#: (``accel_models/fitted/storage.toml``), the only drive with enough rows; assumed alike for all.
+READ_LOW, READ_HIGH = 0.91, 1.29
+
 
 def read_seconds(tier: Tier, move: Move) -> float:
     """Time of one move out of a storage memory: its requests through the model of its drive, or at the bandwidth stated

@@ -1,4 +1,4 @@
-"""Sparse feed-forward parts: how active neurons are, how many a batch needs, and that leaving out the others changes nothing."""
+"""Sparse feed-forward parts: how active neurons are, how many a batch needs, and that the others change no value."""
 
 from __future__ import annotations
 

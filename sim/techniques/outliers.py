@@ -47,21 +47,25 @@ class Outliers(Technique):
                 raise ValueError(f"technique outliers: block {b.name!r} does more than multiply; list split_ops with rest="
                                  f"{self.engine} before it")
         kept = self.layers(plan.spec.n_layers)
-        return plan.map(lambda b: self._split(plan, b) if b.name in mine and b.layer in kept else b)
+        chosen = {b.name: b for b in plan.blocks if b.name in mine and b.layer in kept}
+        # Of several chunks the first one has the copies of the weights, as it has the weights.
+        first = {(b.layer, tuple(op.name for op in b.ops)): b.name for b in reversed(chosen.values())}
+        owners = set(first.values())
+        return plan.map(lambda b: self._split(plan, b, owner=b.name in owners) if b.name in chosen else b)
 
     def layers(self, n: int) -> frozenset[int]:
         """Layers that keep their float part: the outermost, from both ends in turn."""
         order = sorted(range(n), key=lambda i: (min(i, n - 1 - i), i))
         return frozenset(order[:round((1 - self.pruned) * n)])
 
-    def _split(self, plan: Plan, block: Block) -> list[Block]:
+    def _split(self, plan: Plan, block: Block, *, owner: bool) -> list[Block]:
         """The product there, its float part here, and the sum, which takes the block's name."""
         home = plan.board.engine(self.engine).home
         last = block.ops[-1]
         assert isinstance(last, Gemm)
         inside = replace(block, name=f"{block.name} inside", out_bytes=_result_bytes(last))
         products = [_product(op, self.share, self.fmt) for op in block.ops if isinstance(op, Gemm)]
-        copies = sum(_weight_bytes(p) for p in products) if block.weights else 0.0
+        copies = sum(_weight_bytes(p) for p in products) if owner else 0.0
         outside = replace(block, name=f"{block.name} outside", engine=self.engine, moves=(), cache=(),
                           ops=(*(_search(op) for op in block.ops if isinstance(op, Gemm)), *products),
                           weights=((home, copies),) if copies else (), out_bytes=_result_bytes(last))

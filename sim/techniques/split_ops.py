@@ -6,10 +6,12 @@ from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar
 
+import numpy as np
+
 from sim.plan.block import Block, Plan
 from sim.techniques.technique import Names, Stage, Technique
 from workloads.formats import get_format
-from workloads.ops import Gemm, Moe, Op
+from workloads.ops import Attention, Elementwise, Gemm, Moe, Op
 
 
 class SplitOps(Technique):
@@ -63,7 +65,14 @@ def _stored(op: Op) -> bool:
 
 
 def _out_bytes(op: Op, plan: Plan) -> float:
-    """Bytes that an op hands to the next."""
+    """Bytes that an op hands to the next: one result for each of its rows."""
+    fmt = plan.spec.dtype
     if isinstance(op, Gemm):
-        return float(op.m) * float(op.n) * float(op.batch) * get_format(op.out).nbytes  # type: ignore[arg-type]
-    return plan.tokens * plan.spec.hidden_size * get_format(plan.spec.dtype).nbytes
+        shape, fmt = (op.m, op.n, op.batch), op.out
+    elif isinstance(op, Attention):
+        shape = (op.batch, op.q_len, float(np.asarray(op.n_heads)) * float(np.asarray(op.v_head_dim)))
+    elif isinstance(op, Elementwise):
+        shape = (op.rows, op.cols, 1.0)
+    else:
+        shape = (plan.tokens, float(plan.spec.hidden_size), 1.0)
+    return float(np.prod([float(np.asarray(x)) for x in shape])) * get_format(fmt).nbytes

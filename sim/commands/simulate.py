@@ -27,18 +27,18 @@ _FIGURES = FIGURES | {"tokens_per_s": ("tokens/s", ""), "prompt_tokens_per_s": (
 
 def _list_techniques(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
-        rows = [(n, t.stage, _settings(t), _summary(t))
+        rows = [(n, t.stage, settings_of(t), summary_of(t))
                 for n, t in sorted(TECHNIQUES.items())]
         print_rows(("technique", "stage", "settings (= default)", "what it does"), rows, "table")
         ctx.exit(0)
 
 
-def _summary(technique: type[Technique]) -> str:
+def summary_of(technique: type[Technique]) -> str:
     """The first sentence of what its class says."""
     return " ".join((technique.__doc__ or "").split("\n\n")[0].split()).replace("``", "`").partition(". ")[0].rstrip(".:")
 
 
-def _settings(technique: type[Technique]) -> str:
+def settings_of(technique: type[Technique]) -> str:
     return ", ".join(name if f.is_required() else f"{name}={'+'.join(f.default) if isinstance(f.default, tuple) else f.default}"
                      for name, f in technique.model_fields.items())
 

@@ -83,7 +83,9 @@ def _run(out: Outcome, unit: Unit, home: Path, work: Path, simulator: str, seeds
     env = {"PERFBOARD_BENCH": bench, "PERFBOARD_PARAMS": json.dumps(dict(out.params)), "PERFBOARD_RECORD": str(record),
            "PERFBOARD_SEEDS": f"{seeds[0]},{seeds[1]}", "COCOTB_MAX_FAILURES": "1" if first_failure else "0",
            "COCOTB_LOG_LEVEL": "WARNING"}
-    plus = ["+verilator+rand+reset+2", f"+verilator+seed+{seeds[0] % 2000 + 1}"] if simulator == "verilator" else []
+    plus = ["+verilator+rand+reset+2", f"+verilator+seed+{seeds[0] % 2000 + 1}"]
+    if simulator == "icarus":
+        plus = [f"+dumpfile_path={work / unit.name}.fst"] if waves else []
     made = runner(simulator, limit)
     try:
         made.test(test_module=["rtl.harness.suite", bench], hdl_toplevel=unit.name, hdl_toplevel_lang="verilog", build_dir=home,

@@ -404,6 +404,7 @@ def timeline_png(data: Timeline, since: int, until: int, title: str, subtitle: s
 
 
 def _timeline(data: Timeline, since: int, until: int, title: str, subtitle: str) -> Figure:
+    until = max(until, since + 1)                        # [ns]; a graph may take no time at all
     levels = {c.resource for c in data.counters if c.unit}
     all_rows = [x for x in data.order if (x.unit if isinstance(x, Counter) else x.resource not in {"steps", *levels})]
     devices = list(dict.fromkeys(x.process for x in all_rows))
@@ -413,7 +414,7 @@ def _timeline(data: Timeline, since: int, until: int, title: str, subtitle: str)
     FigureCanvasAgg(fig)
     ax = fig.add_axes((0.155, 0.85 / high, 0.68, 1 - 1.42 / high))
     scale, unit = next((x for x in ((1e9, "s"), (1e6, "ms"), (1e3, "us")) if until - since >= x[0]), (1.0, "ns"))
-    ax.set(xlim=(0, (until - since) / scale), ylim=(len(rows), 0), xlabel=f"time [{unit}]")
+    ax.set(xlim=(0, (until - since) / scale), ylim=(max(len(rows), 1), 0), xlabel=f"time [{unit}]")
     doing: dict[str, None] = {}
     for at, row in enumerate(rows):
         if isinstance(row, Counter):
@@ -435,7 +436,8 @@ def _timeline(data: Timeline, since: int, until: int, title: str, subtitle: str)
         meaning.setdefault(_SLICE_COLOURS.get(what, OTHER), []).append(what)
     meaning[_LEVEL] = ["share of bandwidth in use"]
     handles = [Line2D([], [], ls="", marker="s", color=c, label=", ".join(what)) for c, what in meaning.items()]
-    fig.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.14, 0.16 / high), ncol=8, frameon=False, fontsize=8, handletextpad=0.2)
+    fig.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.14, 0.16 / high), ncol=8, frameon=False, fontsize=8,
+               handletextpad=0.2)
     fig.text(0.015, 1 - 0.2 / high, title, fontsize=11, fontweight="bold", va="center")
     fig.text(0.015, 1 - 0.41 / high, subtitle, color=MUTED, va="center")
     left = [x.resource if isinstance(x, Counter) else x.name for x in all_rows if 0 < _in_use(x, since, until) < SELDOM]

@@ -182,8 +182,10 @@ def pftrace(data: Timeline) -> Iterator[bytes]:
     """
     yield _packet(_int(13, _CLEARED))
     pids, names = _processes(data), _Interned()
+    yield _packet(_bytes(60, _int(1, 0) + _int(19, 1)))                       # the root: processes go by their ranks
     for process, pid in pids.items():
-        yield _packet(_bytes(60, _int(1, pid) + _bytes(3, _int(1, pid) + _bytes(6, process)) + _int(11, _EXPLICIT)))
+        named = _bytes(3, _int(1, pid) + _bytes(6, process))
+        yield _packet(_bytes(60, _int(1, pid) + named + _int(11, _EXPLICIT) + _int(12, pid)))
     for uuid, x in enumerate(data.order, len(pids) + 1):
         counter = _bytes(8, _bytes(6, x.unit)) if isinstance(x, Counter) and x.unit else _bytes(8, b"") * isinstance(x, Counter)
         yield _packet(_bytes(60, _int(1, uuid) + _bytes(2, x.name) + _int(5, pids[x.process]) + counter + _int(12, uuid)))

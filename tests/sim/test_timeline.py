@@ -189,11 +189,14 @@ def read_perfetto(path: Path) -> Read:
         if p.HasField("track_descriptor"):
             d = p.track_descriptor
             assert d.uuid not in {*tracks, *processes}
+            if not d.uuid:
+                assert d.process_ordering == pb.TrackDescriptor.PROCESS_ORDERING_EXPLICIT
+                continue
+            assert d.sibling_order_rank
             if d.HasField("process"):
                 processes[d.uuid] = d.process.process_name
             else:
                 tracks[d.uuid] = processes[d.parent_uuid], d.name
-                assert d.sibling_order_rank
                 if d.HasField("counter"):
                     out.counters[tracks[d.uuid]] = []
                     assert d.counter.unit_name == ("B/s" if d.name.endswith("bandwidth") else "")

@@ -22,6 +22,7 @@ from validate import (
     fit_serving,
     gate,
     parallel,
+    shortfalls,
 )
 from validate.baselines import three_constants
 from validate.measured import data_dir
@@ -40,7 +41,7 @@ from validate.scores import (
 )
 from validate.study import OUT, Study, write, write_file
 from validate.targets import TARGETS as WANTED
-from validate.targets import reached
+from validate.targets import missed, reached
 
 STUDIES: dict[str, Callable[[Path], Study]] = {
     "gemm": fit_gemm.study, "attention": fit_attention.study, "moe": fit_moe.study,
@@ -53,6 +54,7 @@ def refit(directory: Path, ops: Sequence[str]) -> None:
     kept = [s for s in (stored() if SCORES.exists() else []) if s["op"] not in ops]
     mine = {w.what for w in WANTED if w.op in ops}
     targets = [t for t in (stored_targets() if TARGETS.exists() else []) if t["what"] not in mine]
+    short = [c for c in (shortfalls.stored() if shortfalls.CLASSES.exists() else []) if c["what"] not in mine]
     new: list[dict[str, Any]] = []
     studies = [STUDIES[op](directory) for op in ops if op in STUDIES]
     for study, models in zip(studies, parallel.run(studies), strict=True):
@@ -60,6 +62,7 @@ def refit(directory: Path, ops: Sequence[str]) -> None:
         three = three_constants(study)
         new += study.scores(three) + models
         targets += reached(study, three)
+        short += [m._asdict() for m in missed(study)]
     if "energy" in ops:
         made, found, digest = fit_energy.fit_device(directory)
         fit_energy.write(made, digest, OUT / "energy.toml")
@@ -67,6 +70,7 @@ def refit(directory: Path, ops: Sequence[str]) -> None:
     save(sorted(kept + new, key=lambda s: (ORDER.index(s["op"]), *(str(s[c]) for c in COLUMNS[1:6]))))
     order = [w.what for w in WANTED]
     save(sorted(targets, key=lambda t: (order.index(t["what"]), t["split"])), TARGETS, TARGET_COLUMNS)
+    save(sorted(short, key=lambda c: (order.index(c["what"]), c["split"])), shortfalls.CLASSES, shortfalls.COLUMNS)
 
 
 def whole(directory: Path) -> None:

@@ -58,8 +58,12 @@ _FILL, _SETTLE = Parameter("fill", 110.0, 4.0, 2000.0), Parameter("settle", 1e-4
 _GEMV_FIXED = Parameter("gemv_fixed", 1.0, 0.3, 2.0)
 _GEMV_GAIN = Parameter("gemv_gain", 1.05, 0.7, 1.5)
 _PASSES = Parameter("quant_passes", 1.5, 0.2, 10.0)
-_REACH = (Parameter("reach", 2e8, 5e6, 2e9), Parameter("reach_loss", 0.3, 1e-3, 10.0))
+_REACH = (Parameter("reach", 2e8, 5e6, 2e9), Parameter("reach_loss", 0.3, 1e-3, 10.0),
+          Parameter("ragged_loss", 0.1, 1e-3, 10.0))
 _EAGER = Parameter("eager_overhead", 2.5e-5, 1e-6, 2e-4)
+#: A kernel of its own lays the bias of a linear into C (``addmm``): small ones take some 15 us longer than batched products
+#: of their size. Linears inside a network's graph, timed by the same source, do not.
+_BIAS = Parameter("bias_time", 1e-5, 1e-7, 1e-4)
 
 
 def table(directory: Path) -> Table:
@@ -112,7 +116,8 @@ def _layer(t: Table, weights: Array) -> Array:
 
     The largest matrix of every projection is the unsplit one; experts are not among these rows, nor run with them.
     """
-    keys = [(str(d), str(f), str(m)) for d, f, m in zip(t["device"], t["framework"], t["model"], strict=True)]
+    models = t.columns.get("model", np.full(len(t), ""))
+    keys = [(str(d), str(f), str(m)) for d, f, m in zip(t["device"], t["framework"], models, strict=True)]
     largest: dict[tuple[str, str, str], dict[str, float]] = {}
     for key, op, w in zip(keys, t["op"], weights, strict=True):
         mine = largest.setdefault(key, {})
@@ -133,7 +138,7 @@ def _bytes(t: Table) -> tuple[Array, Array, Array]:
 def parameters(variant: str, pool: bool = False) -> tuple[Parameter, ...]:
     if variant == "fp32":
         # Look-aside misses are a matter of single old chips: a pool that carried them would mislead about others.
-        return (*(p for p in _COMMON if p.name != "l2_efficiency"), _FILL, *(() if pool else _REACH), _EAGER)
+        return (*(p for p in _COMMON if p.name != "l2_efficiency"), _FILL, *(() if pool else _REACH), _EAGER, _BIAS)
     if KINDS[variant].quantised:
         return (*_COMMON, _FILL, _GEMV_FIXED, _PASSES)
     if variant == "none":
@@ -160,10 +165,12 @@ def bind(t: Table) -> Predict:
         resident=t["resident"], dequant_ops=unpack, quant_kernels=quantised,
         quant_bytes=quantised * (2.0 + bytes_a), **hw)
     eager = (t["issue"] == "eager").astype(float)
+    biased = eager * (t["op"] == "linear") * (t["source"] == "neusight")
 
     def predict(values: Values) -> Cost:
-        fitted: dict[str, Any] = {k: v for k, v in values.items() if k != "eager_overhead"}
-        return gemm(**known, launch=eager * values.get("eager_overhead", 0.0), **fitted)
+        fitted: dict[str, Any] = {k: v for k, v in values.items() if k not in ("eager_overhead", "bias_time")}
+        return gemm(**known, launch=eager * values.get("eager_overhead", 0.0), bias_time=biased * values.get("bias_time", 0.0),
+                    **fitted)
 
     return predict
 
@@ -179,7 +186,10 @@ def fold(values: Values, issue: str) -> dict[str, float]:
     out = {k: v for k, v in values.items() if k != "eager_overhead"}
     if values.get("gemv_rows") == 0.0:        # no such kernel: what the optimiser left of its parameters means nothing
         out = {k: v for k, v in out.items() if k not in ("gemv_fixed", "gemv_gain")}
-    out["overhead"] += values.get("eager_overhead", 0.0) if issue == "eager" else 0.0
+    if issue == "eager":
+        out["overhead"] += values.get("eager_overhead", 0.0)
+    else:
+        out.pop("bias_time", None)
     return out
 
 

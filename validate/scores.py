@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from validate import shortfalls
+
 SCORES = Path(str(resources.files("validate"))) / "scores.csv"
 TARGETS = SCORES.with_name("targets.csv")
 TARGET_COLUMNS = ("what", "split", "n", "mape", "median", "bias", "three_mape", "target", "worst")
@@ -101,11 +103,14 @@ def page(scores: Sequence[Score], targets: Sequence[Score], whole: Sequence[Scor
         "Bias is the median of predicted / measured - 1. The last column is the plain roofline on the same rows.",
         "Two libraries timing the same shape on the same device differ by 3 % (bf16 GEMM), 13-31 % (fp8 GEMM), 19-23 %",
         "(prefill attention) and 18-20 % (decode attention) themselves.", "",
-        "To reproduce: `python -m validate.accuracy --data DIR` repeats every fit, then `perfboard validate --by class` prints",
-        "the table. `perfboard validate --data DIR` re-scores the shipped parameters on the held-back rows of any tables of",
-        "this form in under a minute, `--plots OUT` draws them. *Three constants* is a fit of achieved shares of the peak",
-        "and of the bandwidth and a fixed time, on the same training rows (fitted / never seen).", "",
+        "To reproduce: `python -m validate.accuracy --data DIR` repeats every fit and rewrites this page (under three minutes",
+        "on two free cores), then `perfboard validate --by class` prints the table. `perfboard validate --data DIR` re-scores",
+        "the shipped parameters on the held-back rows of any tables of this form in under a minute, `--plots OUT` draws them.",
+        "*Three constants* is a fit of achieved shares of the peak and of the bandwidth and a fixed time, on the same training",
+        "rows (fitted / never seen). No measured table carries the predictions of another simulator, so none stands beside the",
+        "baselines.", "",
         "## Summary", "", summary(scores), "", "## Targets", "", targets_table(targets, whole), "",
+        "## Where the error sits", "", shortfalls.section([*targets, *_whole_targets(whole)], shortfalls.stored()), "",
         "## Whole steps", "", whole_table(whole), "", "## Coverage of the 80 % intervals", "", coverage_table(scores), "",
         "## Whole models left out", "", model_table(scores)]
     for op in ORDER:
@@ -168,6 +173,12 @@ def targets_table(targets: Sequence[Score], whole: Sequence[Score]) -> str:
 
 #: Whole steps: (class, error wanted of a device left out, of a fitted device).
 WHOLE = (("whole forward", 0.12, 0.08), ("TPOT", 0.20, 0.15), ("TTFT", 0.20, 0.15))
+
+
+def _whole_targets(whole: Sequence[Score]) -> list[Score]:
+    """Whole steps in the form of ``stored_targets``."""
+    return [{"what": what, "split": "fitted devices", "mape": w["mape"], "target": wanted} for what, _, wanted in WHOLE
+            for w in whole if (w["what"], w["group"]) == (what, "all")]
 
 
 def whole_table(whole: Sequence[Score]) -> str:

@@ -77,6 +77,54 @@ def reached(study: Study, three: Mapping[str, Array]) -> list[dict[str, Any]]:
     return out
 
 
+class Missed(NamedTuple):
+    """A class of rows of a target that is not met: what it adds to the mean error above the target (``excess``)."""
+
+    what: str
+    split: str
+    device: str
+    framework: str
+    variant: str
+    size: str
+    n: int
+    mape: float
+    bias: float
+    excess: float
+
+
+#: Column by whose size the rows of an op are told apart, and the bounds between the classes.
+SIZES = {"gemm": ("m", (64.0, 512.0)), "attention": ("kv_len", (1024.0, 8192.0)), "moe": ("n_tokens", (64.0, 512.0)),
+         "elementwise": ("bytes_rw", (1e6, 1e8)), "collective": ("bytes", (1e5, 1e7))}
+
+
+def missed(study: Study, most: int = 6) -> list[Missed]:
+    """Of each target not met the classes of rows (device, library, kernel, size) that lift the error above it most."""
+    out: list[Missed] = []
+    t, column = study.table, SIZES[study.problem.op]
+    for target in (x for x in TARGETS if x.op == study.problem.op):
+        for split, pred, wanted in ((UNSEEN, study.far_pred, target.unseen), (SEEN, study.own_pred, target.seen)):
+            mask = target.rows(t) & np.isfinite(pred)
+            off = pred[mask] / t["time_s"][mask] - 1.0
+            if wanted is None or not mask.any() or np.mean(np.abs(off)) <= wanted:
+                continue
+            rows = t.where(mask)
+            names = study.chips[mask] if split == UNSEEN else rows["device"]
+            keys = list(zip(names, rows["framework"], rows["variant"], _sizes(rows[column[0]], *column), strict=True))
+            found = []
+            for key in sorted(set(keys)):
+                e = off[[k == key for k in keys]]
+                found.append(Missed(target.what, split, *key, len(e), _r(np.mean(np.abs(e))), _r(np.median(e)),
+                                    _r(np.sum(np.abs(e) - wanted) / len(off))))
+            out += sorted(found, key=lambda m: -m.excess)[:most]
+    return out
+
+
+def _sizes(values: Array, name: str, bounds: tuple[float, float]) -> list[str]:
+    low, high = bounds
+    words = (f"{name} <= {low:g}", f"{name} to {high:g}", f"{name} > {high:g}")
+    return [words[int(np.searchsorted(bounds, v))] for v in values]
+
+
 def _worst(t: Table, off: Array, split: str) -> str:
     """The three classes that add most to the error: device (chip, where it was left out), library, variant."""
     names = [f"{chip(str(d)) if split == UNSEEN else d} {f} {v}" for d, f, v in

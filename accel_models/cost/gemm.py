@@ -32,6 +32,8 @@ MIN_PIECE, MAX_SPLIT = 256.0, 32.0
 GEMV_RATE = 0.5
 #: Rows of an operand that one processor's tiles span when a wave lies on the output as a square.
 PANEL = 128.0
+#: Widest load of a thread [B].
+WORD = 16.0
 #: Shapes evaluated at once; with the candidate axis the temporaries then stay in cache.
 CHUNK = 1024
 
@@ -60,7 +62,8 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
          gemv_gain: ArrayLike = 1.05, gemv_fixed: ArrayLike = 1.0, gemv_rows: ArrayLike = 1.0,
          throttle: ArrayLike = 0.1, settle: ArrayLike = 1e-3, quant_time: ArrayLike = 2e-6,
          quant_passes: ArrayLike = 1.0, reach: ArrayLike = 1e9, reach_loss: ArrayLike = 0.0,
-         split_from: ArrayLike = 0.0) -> Cost:
+         split_from: ArrayLike = 0.0, ragged_loss: ArrayLike = 0.0,
+         bias_time: ArrayLike = 0.0) -> Cost:
     """Time of ``batch`` independent products on one device.
 
     Parameters
@@ -91,18 +94,22 @@ def gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, by
     split_from : array_like           Least k / n at which the library splits k at all. [-]
     reach, reach_loss : array_like    Addresses that a wave may span before translation look-aside misses show, and
                                       how much longer arithmetic then takes (long rows on old chips). [B, -]
+    ragged_loss : array_like          How much longer arithmetic takes where m or k is no multiple of 16 bytes of A, so that
+                                      operands cannot be loaded in whole words (single products; old chips). [-]
+    bias_time : array_like            Time of the kernel that an eager framework puts before a single product, which lays
+                                      the bias into C. [s]
     quant_time, quant_passes : array_like  Fixed time of one quantising kernel, and traffic over ``quant_bytes``: a
                                       scale found at run time reads A twice. [s, -]
 
     All arguments broadcast; the result has their common shape. More bandwidth or peak never costs more. More rows
-    never cost less except for the step where a split of k is given up (a few percent). An empty product costs its
-    fixed time.
+    never cost less except for the step where a split of k is given up (a few percent), and with ``ragged_loss`` where they
+    fill a word. An empty product costs its fixed time.
     """
     given = as_floats(m, n, k, batch, bytes_a, bytes_w, bytes_out, peak, vector_peak, n_units, dram_bandwidth,
                       l2_bandwidth, l2_capacity, resident, dequant_ops, quant_kernels, quant_bytes, launch, efficiency,
                       step_time, fill, tail_share, dram_efficiency, l2_efficiency, flight, sharpness, split_time,
                       overhead, gemv_gain, gemv_fixed, gemv_rows, throttle, settle, quant_time, quant_passes,
-                      reach, reach_loss, split_from, gather_bytes)
+                      reach, reach_loss, split_from, ragged_loss, bias_time, gather_bytes)
     shape = np.broadcast_shapes(*(a.shape for a in given))
     size = int(np.prod(shape, dtype=np.int64))
     if size <= CHUNK:
@@ -125,7 +132,7 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
            sharpness: Array, split_time: Array, overhead: Array, gemv_gain: Array, gemv_fixed: Array,
            gemv_rows: Array, throttle: Array, settle: Array, quant_time: Array,
            quant_passes: Array, reach: Array, reach_loss: Array, split_from: Array,
-           gather_bytes: Array) -> tuple[Array, ...]:
+           ragged_loss: Array, bias_time: Array, gather_bytes: Array) -> tuple[Array, ...]:
     """Terms of ``Cost`` for arguments that end in an axis of length 1, on which the candidates lie."""
     a, w, c = m * k * batch * bytes_a, n * k * batch * bytes_w, m * n * batch * bytes_out
     flops = 2.0 * m * n * k * batch
@@ -139,7 +146,9 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
     nominal = flops / peak
     side = PANEL * np.sqrt(n_units)
     spread = (k * (bytes_a * np.minimum(m, side) + bytes_w * np.minimum(n, side)) / reach) ** 2
-    missed = 1.0 + reach_loss * spread / (1.0 + spread)
+    word = WORD / bytes_a
+    ragged = ((np.mod(m, word) > 0) | (np.mod(k, word) > 0)) & (batch <= 1.0)
+    missed = (1.0 + reach_loss * spread / (1.0 + spread)) * (1.0 + ragged_loss * ragged)
 
     # Per candidate.
     blocks = np.ceil(m / TILE_M) * np.ceil(n / TILE_N) * batch
@@ -171,7 +180,7 @@ def _chunk(m: Array, n: Array, k: Array, batch: Array, bytes_a: Array, bytes_w: 
     quant = (quant_kernels * quant_time + moved * (warm / l2_rate + (1.0 - warm) / dram_rate))[..., 0]
     product = np.where(use, gemv, tiled)
     comp, mem = np.where(use, gemv_comp, comp), np.where(use, gemv_mem, mem)
-    fixed = np.where(use, gemv_total, tiled_fixed) + launch[..., 0] + quant
+    fixed = np.where(use, gemv_total, tiled_fixed) + (launch + bias_time * (batch <= 1.0))[..., 0] + quant
     tail = np.maximum(product - np.maximum(comp, mem), 0.0)
     return (product + fixed, comp, mem, np.zeros_like(product), fixed, tail, flops[..., 0], (a + w + c + moved)[..., 0])
 

@@ -177,3 +177,23 @@ def test_fitted_values_are_arguments_with_usable_intervals() -> None:
         assert np.isfinite(gemm(64, 4096, 4096, **HW, **s.values).time)
     assert fitted_store.lookup("gemm", "none", "h200_sxm", "hopper").source == "fitted"
     assert fitted_store.lookup("gemm", "none", "b200_sxm", "blackwell").source == "transferred"
+
+
+def test_operands_that_fill_no_word_take_longer_where_the_chip_minds() -> None:
+    def time(m: float, k: float, **more: float) -> float:
+        hw = {"peak": 1e13, "vector_peak": 1e13, "n_units": 80, "dram_bandwidth": 1e12, "l2_bandwidth": 2e12,
+              "l2_capacity": 4e7}
+        return float(gemm(m, 4096, k, bytes_a=4, bytes_w=4, bytes_out=4, **hw, **{"ragged_loss": 1.0, **more}).time)
+
+    whole = time(2048, 4096)
+    assert time(2047, 4096) > 1.5 * whole
+    assert time(2048, 4095) > 1.5 * whole
+    assert time(2047, 4095, batch=2) == pytest.approx(2 * time(2047, 4095, ragged_loss=0.0), rel=0.2)
+    assert time(2047, 4095, ragged_loss=0.0) == pytest.approx(whole, rel=0.01)
+
+
+def test_a_bias_of_its_own_costs_single_products_alone() -> None:
+    hw = {"peak": 1e13, "vector_peak": 1e13, "n_units": 80, "dram_bandwidth": 1e12, "l2_bandwidth": 2e12, "l2_capacity": 4e7}
+    for batch, more in ((1, 1.5e-5), (2, 0.0)):
+        with_bias = gemm(64, 64, 64, batch, **hw, bias_time=1.5e-5).time
+        assert with_bias - gemm(64, 64, 64, batch, **hw).time == pytest.approx(more)

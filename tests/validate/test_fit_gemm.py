@@ -120,8 +120,24 @@ def test_framework_time_is_kept_apart(tmp_path: Path) -> None:
 def test_parameters_are_arguments_of_the_formula_and_few(variant: str) -> None:
     names = [p.name for p in fit_gemm.parameters(variant)]
     known = inspect.signature(gemm).parameters
+    framework = ("eager_overhead", "bias_time")           # its own time, of the software and not of the chip
     assert all(n in known for n in names if n != "eager_overhead")
-    assert len([n for n in names if n != "eager_overhead"]) <= 12
+    assert len([n for n in names if n not in framework]) <= 12
+
+
+def test_one_layer_that_is_run_alone_goes_through_all_its_matrices(directory: Path) -> None:
+    t = fit_gemm.table(directory)
+    t.columns["model"] = np.where(np.arange(len(t)) % 2, "dense", "other").astype(object)
+    t.columns["op"] = np.array(["mlp_up", "mlp_down", "lm_head"] * len(t), dtype=object)[:len(t)]
+    t.columns["device"] = np.full(len(t), "one", dtype=object)
+    t.columns["framework"] = np.full(len(t), "one", dtype=object)
+    weights = np.where(t["op"] == "mlp_up", 4e8, np.where(t["op"] == "mlp_down", 2e8, 1e9))
+    half = np.arange(len(t)) % 5 == 0
+    layer = fit_gemm._layer(t, np.where(half, weights / 2, weights))
+    body = t["op"] != "lm_head"
+    np.testing.assert_allclose(layer[body & ~half], 6e8)
+    np.testing.assert_allclose(layer[body & half], 3e8)                 # the same split for all
+    assert np.all(layer[~body] >= weights[~body] / 2)
 
 
 def test_roofline_is_a_bound_of_peaks_alone(study: Study) -> None:

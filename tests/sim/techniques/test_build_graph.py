@@ -39,6 +39,8 @@ def test_operations_and_bytes_stay_the_same() -> None:
     assert [b.ops for b in after.blocks[1:]] == [b.ops for b in before.blocks]
     assert after.resident() == before.resident()
     assert after.blocks[0].sync_s == 2.0
+    cut = plan_of(resolve(QUERY), [ChunkPrefill(chunk=128), BuildGraph(seconds=2.0)], phase="prefill")
+    assert [b.name for b in cut.blocks if not b.after] == ["build graph"]      # all chunks wait for it
     assert BuildGraph(seconds=1.0).shapes(before, "npu") == {300.0}
     assert BuildGraph(seconds=1.0).shapes(before, "cpu") == set()
 

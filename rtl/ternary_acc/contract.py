@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from rtl.harness.models import RigidPipe
 from rtl.harness.pipe_bins import PIPE_BINS
 from rtl.harness.unit import Illegal, Mutant, Parameter, Params, Unit
@@ -24,7 +22,7 @@ def gemm_cycles(m: Any, n: Any, k: Any, *, lanes: Any, outputs: Any) -> Any:
 
     All arguments broadcast; ``lanes`` and ``outputs`` are the parameters L and NO. Padding counts as work.
     """
-    return cycles(m * np.ceil(np.divide(n, outputs)) * np.ceil(np.divide(k, lanes)))
+    return cycles(m * -(-n // outputs) * -(-k // lanes))
 
 
 def bins(p: Params) -> list[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from sim.kernel import run
 from sim.plan.block import Plan
+from sim.plan.lower import lower
+from sim.plan.storage import READ_HIGH, READ_LOW
 from sim.query import Query, resolve
-from sim.simulate import plan_of, simulate
+from sim.simulate import plan_of, simulate, step_seconds
 from sim.techniques import TECHNIQUES
 from sim.techniques.technique import parse
 
@@ -42,6 +45,15 @@ def test_nothing_is_read_ahead() -> None:
 
 def test_one_window_at_a_time_is_slower_than_all_at_once() -> None:
     assert seconds("page_in:resident=0,chunk=128 KiB,depth=1") > 3 * seconds("page_in:resident=0")
+
+
+def test_the_limit_knows_no_requests_but_the_interval_does() -> None:
+    small = [parse("page_in:resident=0,chunk=128 KiB,depth=1", TECHNIQUES)]
+    run_ = simulate(QUERY, small, steps=2)
+    best = lower(run_.plans, ideal=True)
+    stored = sum(b.weight_bytes for b in plan().blocks if b.part != "embed")
+    assert step_seconds(best, run(best.graph)) == pytest.approx(stored / 6.1e9, rel=0.15)
+    assert run_.hi_s / run_.lo_s == pytest.approx(READ_HIGH / READ_LOW, rel=0.05)        # nearly all of it is reading
 
 
 def test_errors_are_said() -> None:

@@ -2,8 +2,8 @@
 
 ``[engine.matrix.figure]`` holds ``rows``, ``cols`` (one array), ``scratchpad_bytes``, and where they differ from a
 weight-stationary array with second registers and double buffering ``dataflow`` (index into ``DATAFLOWS``), ``shadow``,
-``double_buffer``, ``row_quantum``, ``graph_rows``; ``units`` counts the arrays. What nothing was measured for is ``assumed``:
-the hardware as it is, without any loss by software.
+``double_buffer``, ``row_quantum``, ``graph_rows``; ``attention`` 1: the arrays attend, too; ``units`` counts the arrays.
+What nothing was measured for is ``assumed``: the hardware as it is, without any loss by software.
 """
 
 from __future__ import annotations
@@ -124,6 +124,31 @@ def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, fram
     return PRICERS[Attention](ops, f, _vector_side(hw), framework)
 
 
+def _attention_on_arrays(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    """Scores and weighted sums as products of activations, one for each head of keys and values with its group of queries;
+    of the softmax between them nothing is known. An array takes a row as long as ``rows`` of them."""
+    col = Columns(hw, f["batch"].ndim - 2)
+    variants = tuple(("int8" if get_format(op.q).compute == "int8" else "fp16",) * len(hw) for op in ops)
+    found = sets("systolic", systolic, variants, hw.identity, framework)
+    peak = col.rates([(get_format(op.q).compute,) * len(hw) for op in ops])
+    seen = f["kv_len"] - col.each([float(op.causal) for op in ops]) * (f["q_len"] - 1.0) / 2.0
+    seen = np.where(f["window"] > 0, np.minimum(seen, f["window"]), seen)
+    rows, batch = f["q_len"] * f["n_heads"] / f["n_kv_heads"], f["batch"] * f["n_kv_heads"]
+    wide = col.each([get_format(op.q).nbytes for op in ops])
+    given = {"bytes_a": wide, "bytes_w": col.each([get_format(op.kv).nbytes for op in ops]), "bytes_out": wide, "peak": peak,
+             **{k: col(v) for k, v in figures(hw).items()}, **col.fitted(found)}
+    formula: Any = systolic
+    scores, sums = formula(rows, seen, f["head_dim"], batch, **given), formula(rows, f["v_head_dim"], seen, batch, **given)
+    cost = Cost(*(a + b for a, b in zip(scores, sums, strict=True)))
+    return priced(cost, found, peak, col, beyond=widening("systolic", variants, col, framework, m=rows))
+
+
+def _where_told(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    """Attention on the arrays of an engine that has nothing else for it."""
+    told = bool(np.all(hw.figure("attention", 0.0) > 0))
+    return (_attention_on_arrays if told else PRICERS[Attention])(ops, f, hw, framework)
+
+
 def _where_known(kind: type[Op], mine: Pricer) -> Pricer:
     """``mine``, or the general formula where a file does not say how large the arrays are."""
     def pricer(ops: Any, f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
@@ -134,4 +159,5 @@ def _where_known(kind: type[Op], mine: Pricer) -> Pricer:
 
 
 NPU: Mapping[type[Op], Pricer] = {Gemm: _cheaper(Gemm, _gemm), Moe: _cheaper(Moe, _moe), Attention: _attention}
-ARRAYS: Mapping[type[Op], Pricer] = {Gemm: _where_known(Gemm, _gemm), Moe: _where_known(Moe, _moe)}
+ARRAYS: Mapping[type[Op], Pricer] = {Gemm: _where_known(Gemm, _gemm), Moe: _where_known(Moe, _moe),
+                                      Attention: _where_told}

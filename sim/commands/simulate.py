@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def simulate(techniques: tuple[str, ...], phase: str, steps: int, seed: int, lev
         progress.close()
     found = figures(result) if result.metrics else None
     graph, done = result.lowered.graph, result.run
-    if timeline or figure:
+    if (timeline or figure) and (done.end >= 0).any():
         plan = result.plans[0]
         write_outputs(timeline_of(graph, done, result.lowered.ends), timeline, figure,
                       f"{result.setting.spec.name} on {result.setting.system.name}",
@@ -93,6 +94,9 @@ def simulate(techniques: tuple[str, ...], phase: str, steps: int, seed: int, lev
         steps_done = sum(int(done.end[i]) >= 0 for i in result.lowered.ends)
         note(f"interrupted: {int((done.end >= 0).sum()):,} of {len(graph.tasks):,} tasks and {steps_done:,} of "
              f"{len(result.plans):,} steps had ended" + ("; the figures are of these steps" if found else ""))
+        return 130
+    if found and math.isnan(found.limit_s):
+        note("interrupted: the physical limit is missing")
         return 130
     return 0
 

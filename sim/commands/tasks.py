@@ -40,7 +40,7 @@ def tasks(file: Path, timeline: Path | None, figure: Path | None, fmt: str) -> i
     finally:
         progress.close()
     ended = int((done.end >= 0).sum())
-    if timeline or figure:
+    if (timeline or figure) and ended:
         write_outputs(timeline_of(graph, done), timeline, figure, file.name, f"{ended} tasks")
     if fmt == "json":
         print_json(_data(graph, done))

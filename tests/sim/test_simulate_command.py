@@ -273,7 +273,8 @@ def test_progress_is_rare_where_nobody_watches(monkeypatch: pytest.MonkeyPatch, 
 
 
 STOPPED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)         # a job in the background ignores it
 import sim.kernel, sim.schedule_text as text
 sim.kernel.REPORT, text.PATIENCE, text.BETWEEN = {report}, 0.0, 0.0
 
@@ -327,6 +328,17 @@ def test_ctrl_c_before_a_step_has_ended(tmp_path: Path) -> None:
     rows = out.splitlines()
     assert 500 < len(rows) < 2_000
     assert err.strip().endswith(f"interrupted: {len(rows) - 1:,} of 2,000 tasks had ended")
+
+
+def test_ctrl_c_in_the_last_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.trace_figures.lower", stop)              # there it makes the tasks of the physical limit
+    result = call(*SPLIT)
+    assert result.return_value == 130
+    assert result.stderr == "interrupted: the physical limit is missing\n"
+    assert "TPOT" in result.stdout
 
 
 def test_tables_of_nothing_are_tables() -> None:

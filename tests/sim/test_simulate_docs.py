@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from sim.cli import cli
 from sim.commands.simulate import settings_of, summary_of
 from sim.output import as_markdown
+from sim.plan.lower import LINK_HIGH, LINK_LOW, LINK_SHARE
 from sim.techniques import TECHNIQUES
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulate.md"
@@ -52,6 +53,12 @@ def test_techniques_are_those_there_are() -> None:
 
 def test_the_transcript_has_the_form_of_what_is_printed() -> None:
     assert shape(part("transcript")) == shape(transcript())
+
+
+def test_the_share_of_links_is_that_of_the_code() -> None:
+    low, high = f"{100 * LINK_LOW:.0f}", f"{100 * LINK_HIGH:.0f}"
+    said = f"Links give\n  {100 * LINK_SHARE:.0f} % of their peak ({low} to {high} %: the interval)"
+    assert said in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_task_graph_runs(tmp_path: Path) -> None:

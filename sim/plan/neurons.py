@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from workloads.formats import get_format
 from workloads.ops import Elementwise, Gemm, Moe, Op
 
 #: Quantiles on which the power law is summed; halving them moves no share by more than 0.1 %.
@@ -68,6 +69,14 @@ class Neurons:
             return 3 if moe.gated else 2
         sides = [(_number(op.n), _number(op.k)) for op in self.dense if isinstance(op, Gemm)]
         return 1 + round(sum(n for n, k in sides if n > k) / self.count)
+
+    @property
+    def record(self) -> float:
+        """Stored bytes of one neuron's rows in all matrices; biases, which no read should need, are not among them."""
+        if (moe := next((op for op in self.dense if isinstance(op, Moe)), None)) is not None:
+            return self.matrices * _number(moe.hidden) * get_format(moe.w).nbytes
+        return sum(_number(op.n) * _number(op.k) * get_format(op.w).nbytes for op in self.dense
+                   if isinstance(op, Gemm)) / self.count
 
     def share(self, tokens: float) -> float:
         """Share of all neurons (of an expert in use: of its own) that lie here and that at least one of ``tokens`` tokens

@@ -73,7 +73,7 @@ class CacheNeurons(Technique):
         plan.board.tier(self.store)
         layers = sorted({b.layer for b in mine})
         found = {b.name: self._share(plan, b, layers) for b in mine}
-        held = [(plan.board.engine(b.engine).home, "neuron cache", found[b.name][1] * b.weight_bytes) for b in mine]
+        held = [(plan.board.engine(b.engine).home, "neuron cache", found[b.name][1] * _rows(b)) for b in mine]
         changed = plan.map(lambda b: self._cached(plan, b, found[b.name][0]) if self._mine(b) else b)
         return replace(changed, held=(*plan.held, *held))
 
@@ -106,7 +106,8 @@ class CacheNeurons(Technique):
         named = tuple(a for a in block.after if a.endswith(" predictor")) or block.after or None
         fetched = tuple(replace(m, src=self.store, dst=home, after=named) for m in self._reads(block, n, neurons))
         copied = self._copies(block, n, neurons)
-        stored = ((self.store, block.weight_bytes),)
+        rest = block.weight_bytes - _rows(block)                 # biases, a router, experts that all tokens share
+        stored = ((self.store, _rows(block)), *(((home, rest),) if rest > 0 else ()))
         if not self.overlap or not 0 < missed < 1:
             return (replace(block, weights=stored, moves=(*block.moves, *fetched), ops=(*copied, *block.ops)),)
         first = replace(block, name=f"{block.name} found", ops=n.ops(plan.tokens, 1 - missed), weights=(), out_bytes=0.0)
@@ -115,19 +116,18 @@ class CacheNeurons(Technique):
 
     def _reads(self, block: Block, n: Neurons, neurons: float) -> list[Move]:
         """What is fetched: whole records, or their first halves and then the second ones that are still needed."""
-        each = block.weight_bytes / (n.count * n.width)
-        record = each if self.bundle else each / n.matrices
+        record = n.record if self.bundle else n.record / n.matrices
         if self.align:
             record = math.ceil(record / self.align - 1e-9) * self.align
         records = neurons * (1.0 if self.bundle else n.matrices)
         parts = [(records, record)] if not self.rest else [(records, record / 2), (records * self.rest, record / 2)]
         return [Move(what="neurons", nbytes=count * size, src="", dst="", chunk=min(self.chunk or size, size), scattered=True,
-                     span=block.weight_bytes, depth=self.depth, cores=self.cores, staged=False) for count, size in parts]
+                     span=_rows(block), depth=self.depth, cores=self.cores, staged=False) for count, size in parts]
 
     def _copies(self, block: Block, n: Neurons, neurons: float) -> tuple[Op, ...]:
         if not self.copies or not neurons:
             return ()
-        nbytes = self.copies * neurons * block.weight_bytes / (n.count * n.width)
+        nbytes = self.copies * neurons * n.record
         return (Elementwise(name=f"{block.name} copies", kind="kv_append", rows=neurons, cols=nbytes / neurons / 2,
                             bytes_read=nbytes, bytes_written=nbytes),)
 
@@ -136,6 +136,13 @@ class CacheNeurons(Technique):
 def file_misses(policy: Policy, size: float, window: int, path: str, layers: int, items: int) -> Misses:
     """All steps of a trace in a file. Raises ``ValueError`` with one line."""
     return simulate_cache(read(path, layers, items), policy, capacity=round(size * items), window=window)
+
+
+def _rows(block: Block) -> float:
+    """Bytes of the neurons of a block: what lies in storage."""
+    n = block.neurons
+    assert n is not None
+    return min(n.record * n.count * n.width, block.weight_bytes)
 
 
 def _in_use(n: Neurons, tokens: float) -> float:

@@ -193,3 +193,13 @@ def test_settings_are_checked(cache: str, message: str) -> None:
 def test_what_cannot_be_cached_is_said(techniques: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan(CPU, *techniques)
+
+
+def test_biases_and_shared_parts_stay_beside() -> None:
+    """A bias stored with its neuron would make each record of OPT-6.7B a page longer than its two rows of 8 KiB."""
+    query = replace(QUERY, model="opt-6.7b", quant="fp16")
+    dense, cached = (block(plan(CPU, *t, query=query)) for t in ((), (SPARSE, "cache_neurons:policy=lru,size=0.3,reuse=0.3")))
+    assert cached.moves[0].chunk == 2 * 4096 * 2
+    stored = dict(cached.weights)
+    assert stored["flash"] == 16384 * 2 * 4096 * 2
+    assert stored["dram"] == dense.weight_bytes - stored["flash"] > 0

@@ -102,7 +102,7 @@ module bitserial_mac #(
     // -(v << s) = (~v << s, filled with ones) + 1: the + 1 comes in as the carry of the accumulator
     wire        [S_W-1:0]      flip   = {top, {BPC{1'b0}}} ^ {S_W{minus}};
     wire signed [S_W-2:0]      high   = flip[S_W-1:1];
-    wire signed [S_W-1:0]      dot    = low + high;
+    wire        [S_W-1:0]      dot    = low + high;
     wire signed [S_W+FILL-1:0] filled = {dot_q, {FILL{neg_q}}};
     wire        [WIDE-1:0]     full   = filled;              // sign-extends
     wire        [SL_W+LB-1:0]  sh     = s1_slice_q << LB;

@@ -46,7 +46,6 @@ def evaluate_simulated(side: Side, quantity: Quantity) -> Outcome:
              for share, asked in _stretches(query, phase, side.contexts)]
     if "energy" in quantity:
         return _energy(parts[0][1], quantity, query)
-    gained = parts[0][1].result.plans[-1].yields if parts[0][1].result.plans[-1].phase == "decode" else 1.0
     busy = sum(n * p.step_s / _yields(p) for n, p in parts)
     limit = sum(n * p.limit_s / _yields(p) for n, p in parts)
     sways: dict[str, float] = {}
@@ -61,7 +60,7 @@ def evaluate_simulated(side: Side, quantity: Quantity) -> Outcome:
     spread = tuple(Deviation(name, f"{side.hw} {name} {side.framework} {side.set or ''}", size, False)
                    for name, size in sways.items())
     return Outcome(scale / busy if scale else busy, scale / limit if scale else limit, spread, 0.0, terms, busy,
-                   -1 if scale else +1, len(parts[0][1].result.lowered.graph.tasks) / max(gained, 1.0), "assumed", query.batch)
+                   -1 if scale else +1, sum(n * _tasks(p) / _yields(p) for n, p in parts), "assumed", query.batch)
 
 
 def _stretches(query: Query, phase: str, contexts: int) -> Iterator[tuple[float, Query]]:
@@ -87,6 +86,11 @@ def _yields(p: _Phase) -> float:
     return plan.yields if plan.phase == "decode" else 1.0
 
 
+def _tasks(p: _Phase) -> float:
+    """Tasks of one step."""
+    return len(p.result.lowered.graph.tasks) / len(p.result.plans)
+
+
 def _phase(query: Query, chosen: tuple[Technique, ...], phase: str, steps: int, seed: int) -> _Phase:
     return _cached(query, chosen, phase, steps if phase == "decode" else 0, seed)
 
@@ -96,7 +100,7 @@ def _cached(query: Query, chosen: tuple[Technique, ...], phase: str, steps: int,
     result = simulate(query, chosen, phase=phase, steps=steps, seed=seed)
     fast, slow = paces(result.lowered, result.plans)
     sway = {name: math.log(_step(result, {name: slow[name]}) / _step(result, {name: fast[name]})) / (2 * Z80) for name in slow}
-    ideal = lower(result.plans, ideal=True)
+    ideal = lower(result.plans, ideal=True, known=result.lowered)
     ends = [int(result.run.end[i]) for i in result.lowered.ends]
     since = ends[0] if len(ends) > 1 else 0
     found = blame(result.lowered.graph, result.run, since)
@@ -109,7 +113,7 @@ def _cached(query: Query, chosen: tuple[Technique, ...], phase: str, steps: int,
 
 
 def _step(result: Simulated, pace: dict[str, float]) -> float:
-    changed: Lowered = lower(result.plans, pace=pace)
+    changed: Lowered = lower(result.plans, pace=pace, known=result.lowered)
     return step_seconds(changed, run(changed.graph))
 
 

@@ -13,6 +13,7 @@ from sim.plan.block import Block, Move, Plan
 from sim.plan.caches import Misses, Policy, simulate_cache
 from sim.plan.neurons import Neurons
 from sim.plan.traces import read, synthetic
+from sim.techniques.split_neurons import check_whole
 from sim.techniques.technique import Size, Stage, Technique
 from workloads.ops import Elementwise, Op
 
@@ -71,6 +72,8 @@ class CacheNeurons(Technique):
             where = f" on {self.engine}" if self.engine else ""
             raise ValueError(f"technique cache_neurons: no block has sparse neurons{where}; give sparse_ffn before it")
         plan.board.tier(self.store)
+        for b in mine:
+            check_whole(self.name, b)
         layers = sorted({b.layer for b in mine})
         found = {b.name: self._share(plan, b, layers) for b in mine}
         held = [(plan.board.engine(b.engine).home, "neuron cache", found[b.name][1] * _rows(b)) for b in mine]
@@ -111,7 +114,7 @@ class CacheNeurons(Technique):
         if not self.overlap or not 0 < missed < 1:
             return (replace(block, weights=stored, moves=(*block.moves, *fetched), ops=(*copied, *block.ops)),)
         first = replace(block, name=f"{block.name} found", ops=n.ops(plan.tokens, 1 - missed), weights=(), out_bytes=0.0)
-        return first, replace(block, ops=(*copied, *n.ops(plan.tokens, missed)), weights=stored, moves=fetched,
+        return first, replace(block, ops=(*copied, *n.ops(plan.tokens, missed)), weights=stored, moves=(*block.moves, *fetched),
                               after=(*block.after, first.name))
 
     def _reads(self, block: Block, n: Neurons, neurons: float) -> list[Move]:

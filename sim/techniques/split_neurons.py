@@ -10,6 +10,16 @@ from sim.plan.neurons import Neurons
 from sim.techniques.technique import Size, Stage, Technique
 
 
+def check_whole(technique: str, block: Block) -> None:
+    """Raise ``ValueError`` where another technique has cut the ops of a sparse block or moves its weights each step."""
+    if block.neurons is not None and len(block.ops) < len(block.neurons.dense):
+        raise ValueError(f"technique {technique}: the ops of {block.name!r} are on several engines already; leave its part out "
+                         f"of split_ops, e.g. parts=mixer")
+    if any(m.what == "weights" for m in block.moves):
+        raise ValueError(f"technique {technique}: the weights of {block.name!r} are fetched each step already; leave its part "
+                         f"out of offload or page_in, e.g. parts=mixer")
+
+
 class SplitNeurons(Technique):
     """Each sparse feed-forward block becomes two that run side by side: some neurons on a fast engine, the others on the
     engine ``cold``, each from its own memory; the next block needs both.
@@ -50,6 +60,9 @@ class SplitNeurons(Technique):
     def _split(self, plan: Plan, block: Block, share: float) -> tuple[Block, ...]:
         """The cold block first: the slower engine should not wait."""
         assert block.neurons is not None
+        check_whole(self.name, block)
+        if block.neurons.width < 1:
+            raise ValueError(f"technique split_neurons: the neurons of {block.name!r} are split already; give it once")
         hot, cold = self._halves(block.neurons, share)
         made = []
         if share < 1:

@@ -31,7 +31,8 @@ _WIDEST = ("fp16", "bf16", "int8", "fp8", "int4", "fp32")
 
 
 class Chip(NamedTuple):
-    """Areas [mm2] and price [USD]; ``lo``/``hi`` of the total area, an 80 % interval of what was changed."""
+    """Areas [mm2] and price [USD]; ``lo``/``hi`` of the total area, an 80 % interval of what was changed, and of the price,
+    which follows that area alone (wafer, defects, memory and board are taken as they are)."""
 
     area: Array
     sram: Array
@@ -41,6 +42,8 @@ class Chip(NamedTuple):
     area_lo: Array
     area_hi: Array
     usd: Array
+    usd_lo: Array
+    usd_hi: Array
 
 
 @cache
@@ -49,6 +52,13 @@ def _technology() -> dict[str, dict[str, dict[str, float]]]:
     raw = tomllib.loads(text)
     nodes = {nm: {k: float(q["value"]) for k, q in table.items()} for nm, table in raw["node"].items()}
     return {"node": nodes, "common": {"": {k: float(q["value"]) for k, q in raw["common"].items()}}}
+
+
+def assumptions() -> list[str]:
+    """What areas and prices rest on without being known, one a line, as the table of technologies says it."""
+    text = resources.files("accel_models").joinpath("technology.toml").read_text(encoding="utf-8")
+    common = tomllib.loads(text)["common"].items()
+    return [f"{k} = {q['value']:g} ({q.get('note') or q.get('source', '')})" for k, q in common if q["kind"] == "assumed"]
 
 
 def node_of(process: str) -> str:
@@ -94,10 +104,12 @@ def chip(base: Device, changed: Mapping[str, ArrayLike] | None = None) -> Chip:
     area = np.asarray(sum(parts, np.zeros(())))
     change = np.abs(area - die) * (common["spread"] - 1.0)
     _, capacity = value(f"{main}.capacity")
-    usd = die_price(area, wafer_usd=node["wafer_usd"], defects_per_mm2=common["defects_per_mm2"],
-                    clustering=common["clustering"]) + capacity * common["hbm_usd_per_byte"] + common["board_usd"]
+    lo, hi = np.maximum(area - change, 1.0), area + change
+    usd, usd_lo, usd_hi = (die_price(a, wafer_usd=node["wafer_usd"], defects_per_mm2=common["defects_per_mm2"],
+                                     clustering=common["clustering"]) + capacity * common["hbm_usd_per_byte"]
+                           + common["board_usd"] for a in (area, lo, hi))
     shape = np.broadcast_shapes(area.shape, usd.shape)
-    full = (np.broadcast_to(x, shape) for x in (area, *parts, area - change, area + change, usd))
+    full = (np.broadcast_to(x, shape) for x in (area, *parts, lo, hi, usd, usd_lo, usd_hi))
     return Chip(*(np.asarray(x, dtype=np.float64) for x in full))
 
 

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind, take
-from accel_models.device import Device
+from accel_models.registry import load_system
 from sim import estimate as est
 from sim.query import Setting, resolve
 from sim.sweep import figures as fig
 from sim.sweep import parameters as par
+from sim.sweep import silicon
 from sim.sweep.hardware import vary
 from sim.sweep.space import Columns, Space, cuts
 
@@ -59,7 +60,7 @@ def stored(space: Space) -> list[str]:
             raise ValueError(f"{file}: sweep.derived: {name!r} is taken, or no name; call it otherwise")
     sides = [f"{n}_{side}" for n in sweep.objectives if n in fig.WITH_INTERVAL for side in ("lo", "hi")]
     limits = ["e2el_s"] if space.experiment.slo.request_latency is not None else []
-    return list(dict.fromkeys([*fig.ALWAYS, *limits, *wanted, *sides]))
+    return list(dict.fromkeys([*fig.ALWAYS, *limits, *wanted, *sides, *silicon.needed(wanted)]))
 
 
 def closed(space: Space, columns: Columns) -> Results:
@@ -140,8 +141,12 @@ def _group(space: Space, columns: Columns) -> Results:
                 out.error[i] = problem
         else:
             _price(setting, hardware, place[places], {k: v[places] for k, v in work.items()}, places, out)
-    if "area_mm2" in out.figures:
-        out.figures["area_mm2"][:] = 1e6 * columns.get("hardware.area.die", _area(setting.device))
+    try:
+        main = load_system(setting.query.hw).main
+        silicon.put(out.figures, main, setting.device, numbers)
+    except ValueError as error:
+        out.status[:] = ERROR
+        out.error[:] = [str(error)] * n
     return out
 
 
@@ -164,10 +169,6 @@ def _setting(space: Space, shared: tuple[tuple[str, Any], ...]) -> Setting:
 
 def _hardware(setting: Setting, numbers: Mapping[str, Column]) -> Hardware:
     return vary(setting.device, setting.system, numbers) if numbers else bind([setting.device], setting.system)
-
-
-def _area(device: Device) -> float:
-    return device.area.die.value if device.area.die else np.nan
 
 
 def _checked(setting: Setting, work: Mapping[str, Column]) -> list[tuple[Places, str]]:

@@ -26,12 +26,16 @@ FIGURES: dict[str, tuple[str, str]] = {
     "used_bytes": ("B", "memory taken on a device"), "weights_bytes": ("B", "weights on a device"),
     "kv_bytes": ("B", "cache on a device"), "capacity_bytes": ("B", "memory of a device"),
     "max_concurrency": ("sequences", "sequences that would fit"), "tdp_w": ("W", "power limit of a device"),
-    "rental_usd_per_h": ("USD/h", "price of a device"), "area_mm2": ("mm^2", "area of a device's die"),
-    "n_devices": ("devices", "devices in use"),
+    "rental_usd_per_h": ("USD/h", "price of a device"), "n_devices": ("devices", "devices in use"),
+    "area_mm2": ("mm^2", "area of the die, changed as the point says"), "chip_usd": ("USD", "price of making that chip"),
+    "sram_mm2": ("mm^2", "last-level cache of it"), "multipliers_mm2": ("mm^2", "multipliers of it"),
+    "phy_mm2": ("mm^2", "memory interfaces of it"), "other_mm2": ("mm^2", "all else of it"),
+    "scaled_rental_usd_per_h": ("USD/h", "price of a device, scaled with chip_usd (assumed)"),
+    "scaled_usd_per_m_output_tokens": ("USD", "price of output at that rent (assumed)"),
 }
 WITH_INTERVAL = ("ttft_s", "tpot_s", "e2el_s", "tokens_per_s_per_gpu", "tokens_per_s_per_user", "usd_per_m_output_tokens",
                  "j_per_output_token", "avg_power_w", "prefill_power_w", "decode_power_w", "usd_per_m_input_tokens",
-                 "j_per_input_token")
+                 "j_per_input_token", "area_mm2", "chip_usd")
 #: Stored of every point, beside what the objectives and constraints name.
 ALWAYS = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "used_bytes")
 _MEMORY = {"used_bytes": "used", "weights_bytes": "weights", "kv_bytes": "kv", "capacity_bytes": "capacity",

@@ -85,7 +85,7 @@ def _model(name: str, changed: float) -> str:
 
 #: Modules of ``sim`` that a closed-form result passes through.
 _PASSED = ("estimate.py", "pieces.py", "query.py", "sweep/evaluate.py", "sweep/expression.py", "sweep/figures.py",
-           "sweep/hardware.py", "sweep/parameters.py")
+           "sweep/hardware.py", "sweep/parameters.py", "sweep/silicon.py")
 
 
 @cache

@@ -46,7 +46,7 @@ class Speculate(Technique):
         if self.accepted > min(width, self.length + 1):
             raise ValueError(f"technique speculate: accepted: at most the {min(width, self.length + 1)} tokens of the longest "
                              f"path verified, found {self.accepted:g}")
-        if plan.q_len != 1 or any(b.model for b in plan.blocks):
+        if plan.q_len != 1 or any(b.model or b.neurons for b in plan.blocks):
             raise ValueError("technique speculate: only a plain decode step can be speculated on; list it first, and once")
         main = plan.board.main
         verify = network(plan.spec, main.name, main.home, phase="decode", batch=plan.batch, q_len=float(width),

@@ -14,7 +14,7 @@ from sim.query import load_spec, resolve
 from sim.simulate import plan_of, step_seconds
 from validate.case import load
 from validate.case_outcome import query_of
-from validate.case_simulated import _stretches, techniques
+from validate.case_simulated import _stretches, evaluate_simulated, techniques
 from workloads.footprint import kv_bytes
 
 
@@ -72,6 +72,13 @@ def test_output_in_stretches_covers_it() -> None:
     assert {q.osl for _, q in parts} == {128}
     assert list(_stretches(query, "decode", 1)) == [(1.0, query)]
     assert list(_stretches(query, "prefill", 4)) == [(1.0, query)]
+
+
+def test_throughput_is_the_output_over_prompt_and_all_steps() -> None:
+    side = load("alisa").resolve("alisa", {"hw": "v100_xeon", "model": "opt-6.7b", "batch": 4, "osl": 64, "contexts": 1})
+    whole, prompt, step = (evaluate_simulated(side, q) for q in ("throughput", "ttft", "tpot"))
+    assert whole.value == pytest.approx(4 * 64 / (prompt.value + 63 * step.value), rel=1e-6)
+    assert sum(whole.terms.values()) == pytest.approx(whole.busy, rel=1e-6)
 
 
 def test_time_grows_through_three_phases() -> None:

@@ -1,12 +1,16 @@
 """Experts split over two engines: tokens and bytes add up, the choice is never worse than its extremes, values stay."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accel_models.bind import bind
+from accel_models.price import price
+from accel_models.registry import load_device
 from sim.plan.block import Plan
 from sim.plan.caches import Policy, simulate_cache
 from sim.plan.traces import routed
@@ -15,7 +19,7 @@ from sim.simulate import plan_of, simulate
 from sim.techniques import TECHNIQUES
 from sim.techniques.split_experts import SplitExperts, Times
 from sim.techniques.technique import parse
-from workloads.ops import Moe
+from workloads.ops import Gemm, Moe
 
 QWEN = Query(model="qwen2-57b-a14b", hw="a6000_xeon", isl=64, osl=8, quant="int4")
 LIKED = "skew=0.8,reuse=0.05"
@@ -119,6 +123,16 @@ def test_estimate_by_hand() -> None:
     assert ends.tolist() == [3 * 2 + 8 + 3, max(2 * 2 + 3, 5 + 1), max(2, 10 + 2), 15 + 3]
     _, late = t.brought(loads, kept, times)
     assert late.tolist() == [True, False, False, False]
+
+
+def test_every_expert_dealt_a_token_is_paid_for() -> None:
+    """Six experts with one token each are six products on the CPU, not as many as chance would hit."""
+    op = Moe(name="m", tokens=6.0, hidden=3584, inter=2560, topk=1.0, n_experts=6.0, n_local=6.0, dealt=1.0, w="int4")
+    same = Gemm(name="g", m=1.0, n=3 * 2560.0, k=3584.0, batch=6.0, w="int4")
+    hw = bind([load_device("xeon_gold_5220r_10c")])
+    dealt, products, chance = (float(np.ravel(price([x], hw)[0].cost.time)[0]) for x in (op, same, replace(op, dealt=0.0)))
+    assert dealt == pytest.approx(products, rel=1e-6)
+    assert chance < 0.8 * dealt
 
 
 def test_wrong_predictions_are_moved_for_nothing() -> None:

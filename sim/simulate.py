@@ -100,7 +100,7 @@ def _interval(plans: Sequence[Plan], lowered: Lowered, detail: Detail,
     found: list[float] = []
     try:
         for pace in paces(lowered, plans):
-            other = lower(plans, detail=detail, pace=pace)
+            other = lower(plans, detail=detail, pace=pace, known=lowered)
             done = run(other.graph, progress=progress)
             if not done.done:
                 raise KeyboardInterrupt

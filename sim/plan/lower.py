@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from sim.plan.block import Block, Move, Plan, check_memory
 from sim.plan.board import Board, Tier, copier
 from sim.plan.storage import read_seconds
 from sim.tasks import Flow, Labels, Resource, Task, TaskGraph, picoseconds
-from workloads.ops import Op
+from workloads.ops import NUMBERS, Op
 from workloads.work import work
 
 Detail = Literal["block", "op"]
@@ -38,68 +38,80 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Lowered:
-    """``ends[s]``: index of the last task of step ``s``. ``pieces``: every block's ops as priced, by (step, block)."""
+    """``ends[s]``: index of the last task of step ``s``. ``pieces``: every block's ops as priced, by (step, block);
+    ``reads``: times of what was read from storage. [s]"""
 
     graph: TaskGraph
     ends: tuple[int, ...]
     pieces: Mapping[tuple[int, str], tuple[Piece, ...]]
+    reads: dict[tuple[object, ...], float] = field(default_factory=dict)
 
 
 def lower(plans: Sequence[Plan], *, detail: Detail = "block", pace: Mapping[str, float] | None = None,
-          ideal: bool = False) -> Lowered:
+          ideal: bool = False, known: Lowered | None = None) -> Lowered:
     """Tasks of consecutive steps. ``pace`` stretches the times of an engine, of all copies over links (key "copies"), or
     of all reads from storage ("reads"). ``ideal``: every op at its physical limit, every link and storage at its peak, for
-    the limit that this plan could reach.
+    the limit that this plan could reach. ``known``: the same plans lowered before, whose prices need not be found again.
 
     Raises ``ValueError`` for a plan that contradicts itself and ``DoesNotFitError`` for one that exceeds a memory.
     """
-    for plan in plans:
-        plan.check()
-    check_memory(plans[0])
-    board = plans[0].board
-    prices = _prices(plans, ideal)
-    resources = (*board.resources(), *_staging(plans))
-    maker = _Maker(board, {"copies": LINK_SHARE} if ideal else pace or {}, detail, ideal)
-    pieces: dict[tuple[int, str], tuple[Piece, ...]] = {}
+    if known is None:
+        for plan in plans:
+            plan.check()
+        check_memory(plans[0])
+    pieces = known.pieces if known and not ideal else _pieces(plans, ideal)
+    reads = known.reads if known else {}
+    resources = (*plans[0].board.resources(), *_staging(plans))
+    maker = _Maker(plans[0].board, {"copies": LINK_SHARE} if ideal else pace or {}, detail, reads, ideal)
     for s, plan in enumerate(plans):
         for block in plan.blocks:
-            found = tuple(prices[_key(plan, block, op)] for op in block.ops)
-            pieces[s, block.name] = tuple(p._replace(op=op, seconds=p.seconds * _count(op), nbytes=p.nbytes * _count(op),
-                                                     joules=p.joules * _count(op))
-                                          for p, op in zip(found, block.ops, strict=True))
             maker.block(plan, block, pieces[s, block.name])
         maker.step_ends()
-    graph = TaskGraph(resources=resources, tasks=tuple(maker.tasks), seed=plans[0].seed)
-    graph.check()
-    return Lowered(graph, tuple(maker.ends), pieces)
+    return Lowered(TaskGraph(resources=resources, tasks=tuple(maker.tasks), seed=plans[0].seed), tuple(maker.ends), pieces,
+                   reads)
 
 
 # -- pricing ----------------------------------------------------------------------------------------------------------
 
-_Key = tuple[str, str, Op]
+_Key = tuple[object, ...]
+
+
+#: Fields of each kind of op that its price depends on.
+_COUNTING = {kind: tuple(f.name for f in fields(kind) if f.name not in ("name", "repeat")) for kind in NUMBERS}
 
 
 def _key(plan: Plan, block: Block, op: Op) -> _Key:
     framework = plan.framework if block.framework is None else block.framework
-    return block.engine, framework, replace(op, name="", repeat=1.0)
+    return block.engine, framework, type(op), *[getattr(op, name) for name in _COUNTING[type(op)]]
 
 
-def _count(op: Op) -> float:
-    return float(np.asarray(op.repeat))
+def _pieces(plans: Sequence[Plan], ideal: bool) -> dict[tuple[int, str], tuple[Piece, ...]]:
+    """Every block's ops with what they cost, all repeats of each."""
+    prices = _prices(plans, ideal)
+    return {(s, block.name): tuple(_times(prices[_key(plan, block, op)], op) for op in block.ops)
+            for s, plan in enumerate(plans) for block in plan.blocks}
+
+
+def _times(p: Piece, op: Op) -> Piece:
+    n = float(np.asarray(op.repeat))
+    return p._replace(op=op, seconds=p.seconds * n, nbytes=p.nbytes * n, joules=p.joules * n)
 
 
 def _prices(plans: Sequence[Plan], ideal: bool) -> dict[_Key, Piece]:
     """Every distinct op once, all of one engine and framework in one call."""
-    wanted: dict[tuple[str, str], dict[Op, None]] = {}
+    wanted: dict[tuple[str, str], dict[_Key, Op]] = {}
     for plan in plans:
         for block in plan.blocks:
             for op in block.ops:
-                engine, framework, bare = _key(plan, block, op)
-                wanted.setdefault((engine, framework), {})[bare] = None
+                key = _key(plan, block, op)
+                each = wanted.setdefault((str(key[0]), str(key[1])), {})
+                if key not in each:
+                    each[key] = replace(op, name="", repeat=1.0)
     found: dict[_Key, Piece] = {}
     for (engine, framework), ops in wanted.items():
         hardware = plans[0].board.engine(engine).hardware
-        for op, p in zip(ops, price(list(ops), hardware, framework=framework), strict=True):
+        priced = price(list(ops.values()), hardware, framework=framework)
+        for (key, op), p in zip(ops.items(), priced, strict=True):
             terms = {k: float(np.ravel(v)[0]) for k, v in attribute(p.cost).items()}
             seconds = float(np.ravel(p.cost.time)[0])
             if ideal:
@@ -107,8 +119,8 @@ def _prices(plans: Sequence[Plan], ideal: bool) -> dict[_Key, Piece]:
             if not np.isfinite(seconds):
                 raise ValueError(f"{engine} of {plans[0].board.name} cannot run {type(op).__name__.lower()} in "
                                  f"{getattr(op, 'a', '') or getattr(op, 'q', '') or 'this format'}: no rate for it")
-            found[engine, framework, op] = Piece(op, seconds, float(np.ravel(p.cost.nbytes)[0]),
-                                                 float(np.ravel(p.energy)[0]), max(terms, key=terms.__getitem__), p)
+            found[key] = Piece(op, seconds, float(np.ravel(p.cost.nbytes)[0]),
+                               float(np.ravel(p.energy)[0]), max(terms, key=terms.__getitem__), p)
     return found
 
 
@@ -141,8 +153,10 @@ def _staged(move: Move) -> bool:
 class _Maker:
     """Tasks as they are made, and where each block ended up."""
 
-    def __init__(self, board: Board, pace: Mapping[str, float], detail: Detail, ideal: bool = False) -> None:
-        self.board, self.pace, self.detail, self.ideal = board, pace, detail, ideal
+    def __init__(self, board: Board, pace: Mapping[str, float], detail: Detail, reads: dict[tuple[object, ...], float],
+                 ideal: bool) -> None:
+        self.board, self.pace, self.detail, self.reads, self.ideal = board, pace, detail, reads, ideal
+        self.ways: dict[tuple[str, str], tuple[tuple[str, ...], float, float]] = {}
         self.tasks: list[Task] = []
         self.ends: list[int] = []
         self.now: dict[str, tuple[int, Block]] = {}        # of this step: last task of each block
@@ -227,18 +241,27 @@ class _Maker:
 
     def _way(self, src: str, dst: str) -> tuple[tuple[str, ...], float, float]:
         """Shared resources between two memories, the rate that a copy reaches [B/s], and the latency [s]."""
+        if (src, dst) in self.ways:
+            return self.ways[src, dst]
         hops = self.board.route(src, dst)
         share = LINK_SHARE / self.pace.get("copies", 1.0)
         links = [h.bandwidth * (share if h.lossy else 1.0) for h in hops]
         rates = [self.board.tier(t).bandwidth for t in (src, dst) if t]
-        return (src, *(h.resource for h in hops), dst), min([*links, *rates]), sum(h.latency for h in hops)
+        found = (src, *(h.resource for h in hops), dst), min([*links, *rates]), sum(h.latency for h in hops)
+        self.ways[src, dst] = found
+        return found
+
+    def _read(self, source: Tier, m: Move) -> float:
+        key = (m.src, m.nbytes, m.chunk, m.scattered, m.span, m.depth, m.cores)
+        if key not in self.reads:
+            self.reads[key] = read_seconds(source, m)
+        return self.reads[key]
 
     def _move(self, plan: Plan, block: Block, m: Move, inputs: tuple[int, ...], labels: Labels) -> int:
         over, cap, latency = self._way(m.src, m.dst)
         source = self.board.tier(m.src)
         if source.storage and not self.ideal:       # sizes and depth of requests are a choice, not a limit
-            seconds = read_seconds(source, m) * self.pace.get("reads", 1.0)
-            cap = min(cap, m.nbytes / seconds)
+            cap = min(cap, m.nbytes / (self._read(source, m) * self.pace.get("reads", 1.0)))
         if m.back and (write := _write_rate(self.board.tier(m.dst))):
             cap = min(cap, write)
         after = inputs if m.back or m.after is None else tuple(i for i, _ in self._named(m.after))

@@ -77,7 +77,7 @@ UNIT = Unit(
         "ACC_W": Parameter(32, (8, 12, 32), "accumulator [bit], wraps"),
     },
     cycles=cycles, model=Model,
-    fast=({}, SMALL),
+    fast=(SMALL, {}),
     thorough=({"BPC": 2}, {"BPC": 4}, {"LANES": 1, "A_W": 2, "W_MAX": 1, "PW": 1, "ACC_W": 8},
               {"LANES": 4, "W_MAX": 6, "BPC": 4, "PW": 3}),
     illegal=(Illegal({"LANES": 0}, "bitserial_mac_requires_LANES_at_least_1"),

@@ -33,7 +33,8 @@ module shift_mac #(
 
     // -(a << e) = (~a << e, filled with ones) + 1: inverted where it is narrow, the + 1 is one more bit to add.
     // The shift goes down from the largest exponent, by E_MAX - e = ~e. Terms are added with the sign bit inverted,
-    // as t + 2^(T_W-1), which spares their sign extension; the sum starts at what takes the L offsets off again
+    // as t + 2^(T_W-1), which spares their sign extension; the sum starts at what takes the L offsets off again.
+    // A masked lane is 0; its negation, all ones plus one, is 0 as well
     reg [A_W-1:0]        x;
     reg                  neg;
     reg [B-2:0]          down;
@@ -47,7 +48,7 @@ module shift_mac #(
         down = {B-1{1'b0}};
         term = {T_W{1'b0}};
         for (i = 0; i < L; i = i + 1) begin
-            neg  = s_w[i*B + B-1] & s_mask[i];
+            neg  = s_w[i*B + B-1];
             x    = (s_a[i*A_W +: A_W] & {A_W{s_mask[i]}}) ^ {A_W{neg}};
             down = ~s_w[i*B +: B-1];
             term = {x, {E_MAX{neg}}};

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import click
 from sim.output import FORMATS, as_markdown, note, print_json, print_rows
 from validate.case import absent, load, names
 from validate.case_verdict import VERDICTS, Result, Summary, Verdict, run
+from validate.parallel import each
 
 COLUMNS = ("case", "claimed", "modelled", "interval_80", "verdict", "conditions", "reason")
 DETAIL = ("condition", "against", "quantity", "claimed", "modelled", "interval_80", "limit", "verdict", "reason")
@@ -40,7 +43,7 @@ def list_cases(fmt: str) -> None:
 @_format
 def run_cases(chosen: tuple[str, ...], write: str | None, fmt: str) -> None:
     """Evaluate cases (all, or those named; a system's id names all of its cases)."""
-    done = [run(load(n)) for n in select(chosen)]
+    done = run_all(select(chosen))
     if write:
         Path(write).write_text(page(done), encoding="utf-8")
         note(f"{write}: {len(done)} cases")
@@ -66,6 +69,20 @@ def show_case(name: str, fmt: str) -> None:
             if line:
                 note(line)
         print_rows(DETAIL, [detail(r) for r in s.results], fmt)
+
+
+def run_all(chosen: Sequence[str]) -> list[Summary]:
+    """Several cases side by side, with progress on stderr where it takes a while."""
+    begun, done = time.perf_counter(), []
+    for summary in each(run_named, chosen):
+        done.append(summary)
+        if (spent := time.perf_counter() - begun) > 2.0:
+            click.echo(f"\r {len(done)}/{len(chosen)} cases  {spent:.0f} s", err=True, nl=len(done) == len(chosen))
+    return done
+
+
+def run_named(name: str) -> Summary:
+    return run(load(name))
 
 
 def select(chosen: tuple[str, ...]) -> list[str]:

@@ -1,17 +1,22 @@
-"""Fits side by side: one process per core, one task per class of kernels, results as if one process had done them all.
+"""Work side by side: one process per core, results as if one process had done it all.
 
-Tables are inherited by forking and never sent; where a system cannot fork, one process does everything.
+Fits: one task per class of kernels; tables are inherited by forking and never sent. Where a system cannot fork, one
+process does everything.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
 
 from validate import models_left_out
 from validate.study import Part, Study
+
+X = TypeVar("X")
+Y = TypeVar("Y")
 
 #: What the workers fit: set before they are forked.
 _studies: list[Study] = []
@@ -26,7 +31,7 @@ def run(studies: Sequence[Study], workers: int = 0) -> list[Scores]:
     """
     _studies[:] = studies
     tasks = [(i, v) for i, s in enumerate(studies) for v in s.variants()]
-    if (workers or _cores()) < 2 or "fork" not in multiprocessing.get_all_start_methods():
+    if not _several(workers):
         parts, models = [_fit(*t) for t in tasks], [_models(i) for i in range(len(studies))]
     else:
         with ProcessPoolExecutor(workers or _cores(), multiprocessing.get_context("fork")) as pool:
@@ -36,6 +41,19 @@ def run(studies: Sequence[Study], workers: int = 0) -> list[Scores]:
     for (i, _), part in zip(tasks, parts, strict=True):
         studies[i].take(part)
     return models
+
+
+def each(function: Callable[[X], Y], items: Sequence[X], workers: int = 0) -> Iterator[Y]:
+    """``function`` of every item, in their order, as they come. ``workers`` 0: as many as there are cores."""
+    if len(items) < 2 or not _several(workers):
+        yield from map(function, items)
+        return
+    with ProcessPoolExecutor(workers or _cores(), multiprocessing.get_context("fork")) as pool:
+        yield from pool.map(function, items)
+
+
+def _several(workers: int) -> bool:
+    return (workers or _cores()) > 1 and "fork" in multiprocessing.get_all_start_methods()
 
 
 def _cores() -> int:

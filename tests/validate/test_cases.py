@@ -18,7 +18,7 @@ from validate.case import absent, load, names, parse
 from validate.case_correlation import study
 from validate.case_outcome import Deviation, evaluate
 from validate.case_verdict import RHO_TRANSFERRED, VERDICTS, WIDTH, Summary, judge, overall, run, spread_of_ratio
-from validate.cases_command import cases, page, select
+from validate.cases_command import cases, page, run_all, select
 from validate.measured import data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ source = "s"
 
 @pytest.fixture(scope="module")
 def done() -> list[Summary]:
-    return [run(load(n)) for n in names()]
+    return run_all(names())
 
 
 def test_every_system_has_a_case_or_a_reason() -> None:

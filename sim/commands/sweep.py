@@ -7,21 +7,22 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import click
 import numpy as np
 
 from accel_models.quantity import format_quantity
 from sim.cli import MissingExtra
+from sim.commands.sweep_output import page, plot
+from sim.commands.sweep_place import Place, current, dimensions, place_of, store_argument
 from sim.output import FIGURES, format_option, note, print_rows
 from sim.sweep import identity
 from sim.sweep.evaluate import STATUS
 from sim.sweep.executors import Executor, cores, executor
 from sim.sweep.export import export as write
 from sim.sweep.front import Columns, distinctions, front
-from sim.sweep.parameters import kind
-from sim.sweep.run import Progress, Run, Shard, read, trial, where
+from sim.sweep.run import Progress, Run, Shard, read, trial
 from sim.sweep.space import Space
 from sim.sweep.store import Store
 
@@ -44,32 +45,6 @@ def sweep() -> None:
     """
 
 
-class _Place(NamedTuple):
-    """A sweep to work on: the text of its experiment, the file that named it, and its store."""
-
-    text: str
-    file: str
-    store: Path
-
-
-def _argument(function: F) -> F:
-    function = click.option("-o", "--out", default="run", show_default=True, metavar="DIR",
-                            help="Folder of the store, where SWEEP is an experiment file.")(function)
-    return click.argument("sweep", metavar="SWEEP", type=click.Path(path_type=Path))(function)
-
-
-def _place(given: Path, out: str) -> _Place:
-    """``given``: an experiment file (its store is in ``out``), or a store, or the folder of one."""
-    if given.suffix == ".toml":
-        try:
-            return _Place(given.read_text(encoding="utf-8"), given.name, where(out))
-        except UnicodeDecodeError:
-            raise ValueError(f"{given}: not valid TOML: no UTF-8") from None
-    path = where(given)
-    with Store.open(path) as store:
-        return _Place(store.meta["experiment"], store.meta["file"], path)
-
-
 def _working(function: F) -> F:
     """Options of commands that evaluate."""
     for option in (
@@ -78,7 +53,7 @@ def _working(function: F) -> F:
         click.option("-j", "--jobs", type=int, default=None, metavar="N", help="Processes; by default one a core."),
     ):
         function = option(function)
-    return _argument(function)
+    return store_argument(function)
 
 
 @sweep.command()
@@ -88,7 +63,7 @@ def run(sweep: Path, out: str, jobs: int | None, shard: str, place: str, dry_run
     """Evaluate all points of SWEEP.toml that are not in its store yet."""
     if sweep.suffix != ".toml":
         raise ValueError(f"{sweep}: expected an experiment file (.toml); to go on with a store: perfboard sweep resume {sweep}")
-    found = _place(sweep, out)
+    found = place_of(sweep, out)
     return _dry(found, jobs) if dry_run else _go(found, jobs, shard, place)
 
 
@@ -96,13 +71,13 @@ def run(sweep: Path, out: str, jobs: int | None, shard: str, place: str, dry_run
 @_working
 def resume(sweep: Path, out: str, jobs: int | None, shard: str, place: str) -> int:
     """Go on with a sweep that was stopped or killed."""
-    found = _place(sweep, out)
+    found = place_of(sweep, out)
     if not found.store.is_file():
         raise ValueError(f"{found.store}: no such store; start one with: perfboard sweep run {sweep}")
     return _go(found, jobs, shard, place)
 
 
-def _dry(found: _Place, jobs: int | None) -> int:
+def _dry(found: Place, jobs: int | None) -> int:
     made = read(found.text, found.file)
     each, points = trial(made)
     columns = identity.identity(made)
@@ -118,7 +93,7 @@ def _dry(found: _Place, jobs: int | None) -> int:
     return 0
 
 
-def _go(found: _Place, jobs: int | None, shard: str, place: str) -> int:
+def _go(found: Place, jobs: int | None, shard: str, place: str) -> int:
     began = time.monotonic()
     made = read(found.text, found.file)
     part, workers = _shard(shard), _executor(place, cores() if jobs is None else jobs)
@@ -160,7 +135,7 @@ def _shard(text: str) -> Shard:
     return Shard(int(first) - 1, int(of))
 
 
-def _again(found: _Place, part: Shard) -> str:
+def _again(found: Place, part: Shard) -> str:
     return f"perfboard sweep resume {found.store.parent}/" + (f" --shard {part.first + 1}/{part.of}" if part.of > 1 else "")
 
 
@@ -218,11 +193,11 @@ def _number(x: float) -> str:
 # -- reading --------------------------------------------------------------------------------------------------------------
 
 @sweep.command()
-@_argument
+@store_argument
 @format_option
 def status(sweep: Path, out: str, fmt: str) -> int:
     """How far a sweep is, what is stale, and what its errors are."""
-    found = _place(sweep, out)
+    found = place_of(sweep, out)
     made = read(found.text, found.file)
     with Store.open(found.store):
         pass
@@ -252,16 +227,16 @@ def _reasons(store: Store, stamps: Sequence[int]) -> list[tuple[str, int]]:
 
 
 @sweep.command()
-@_argument
+@store_argument
 @format_option
 @click.option("--top-n", type=int, default=30, show_default=True, help="Members shown at most; evenly thinned beyond.")
 @click.option("--stale", is_flag=True, help="Rows of an earlier model, device or code count too.")
 def pareto(sweep: Path, out: str, fmt: str, top_n: int, stale: bool) -> int:
     """The feasible points that no other beats in all objectives, and what sets each apart."""
-    found = _place(sweep, out)
+    found = place_of(sweep, out)
     made = read(found.text, found.file)
     with Store.open(found.store) as store:
-        stamps = None if stale else _current(made, store)
+        stamps = None if stale else current(made, store)
         objectives = store.objectives
         rows = store.load(["id", *objectives], stamps=stamps, status="ok")
         n = len(rows["id"])
@@ -271,20 +246,9 @@ def pareto(sweep: Path, out: str, fmt: str, top_n: int, stale: bool) -> int:
         members = store.load(["id", *store.parameters, *store.figures], ids=ids.tolist())
         place = np.argsort(np.argsort(ids))              # rows come by id; the front has an order of its own
         members = {k: v[place] for k, v in members.items() if k != "id"}
-        _print_front(members, objectives, _dimensions(made), fmt, top_n)
+        _print_front(members, objectives, dimensions(made), fmt, top_n)
         note(f"front of {len(ids):,} among {n:,} feasible points")
     return 0
-
-
-def _current(made: Space, store: Store) -> list[int]:
-    """Stamps in which model, device and code are as they are now."""
-    now = list(identity.contents(made).values())
-    return [i for i, content in store.stamps().items() if content in now]
-
-
-def _dimensions(made: Space) -> dict[str, str]:
-    """Parameters and the dimensions of their values."""
-    return {p: kind(p, made.devices, made.file).dimension for p in made.parameters}
 
 
 def _why_none(store: Store, stamps: Sequence[int] | None) -> str:
@@ -343,12 +307,16 @@ def _cell(value: Any, dimension: str) -> Any:
 @click.option("--stale", is_flag=True, help="Rows of an earlier model, device or code too.")
 def export(sweep: Path, file: Path, out: str, stale: bool) -> int:
     """All finished points as one table: pandas.read_parquet("points.parquet"), polars.read_csv("points.csv")."""
-    found = _place(sweep, out)
+    found = place_of(sweep, out)
     with Store.open(found.store) as store:
-        columns = store.load(stamps=None if stale else _current(read(found.text, found.file), store))
+        columns = store.load(stamps=None if stale else current(read(found.text, found.file), store))
     try:
         write(columns, file)
     except ImportError:
         raise MissingExtra("sweep", "Parquet") from None
     note(f"{len(columns['status']):,} rows written to {file}")
     return 0
+
+
+for command in (plot, page):
+    sweep.add_command(command)

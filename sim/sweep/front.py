@@ -38,12 +38,15 @@ def front(columns: Mapping[str, NDArray[Any]], objectives: Mapping[str, str]) ->
 def knee(columns: Mapping[str, NDArray[Any]], objectives: Mapping[str, str]) -> int:
     """Place of the member of a front that lies nearest the ideal point, each objective on a scale from its worst (1) to
     its best (0) on the front, logarithmic where all are positive."""
-    far = np.zeros(len(next(iter(columns.values()))))
-    for k, d in objectives.items():
-        v = np.asarray(columns[k], dtype=np.float64) * (1 if d == "min" else -1)
-        scaled = np.sign(v[0]) * np.log(np.abs(v)) if np.all(v > 0) or np.all(v < 0) else v
-        far += ((scaled - scaled.min()) / max(float(np.ptp(scaled)), 1e-300)) ** 2
+    far = sum(losses(columns[k], d) ** 2 for k, d in objectives.items())
     return int(np.argmin(far))
+
+
+def losses(values: NDArray[Any], direction: str) -> NDArray[np.float64]:
+    """How far each member of a front is from its best (0) to its worst (1), logarithmic where all are positive."""
+    v = np.asarray(values, dtype=np.float64) * (1 if direction == "min" else -1)
+    scaled = np.sign(v[0]) * np.log(np.abs(v)) if np.all(v > 0) or np.all(v < 0) else v
+    return np.asarray((scaled - scaled.min()) / max(float(np.ptp(scaled)), 1e-300))
 
 
 def distinctions(columns: Mapping[str, NDArray[Any]], objectives: Mapping[str, str]) -> list[str]:

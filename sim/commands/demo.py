@@ -1,4 +1,4 @@
-"""``perfboard demo``: a tour in five questions, each an ordinary command that is shown before it runs."""
+"""``perfboard demo``: a tour in a few questions, each an ordinary command that is shown before it runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ STEPS = (
      "--vs 'quant=fp8 kv-cache-dtype=fp8' --vs memory.main.bandwidth=9.6TB/s"),
     ("Does a 671-billion-parameter model fit on eight of them, and how many users?",
      "fit -m deepseek-ai/DeepSeek-V3 --hw '8x h200_sxm' --tp 8 --ep 8 --bs 64 --isl 4096 --osl 1024"),
+    ("And on a PC whose GPU is too small: part on the GPU, part on the CPU, the rest fetched from the drive?",
+     "simulate -m meta-llama/Llama-2-7b-hf --hw pc_low --isl 128 -t offload:via=there,layers=22 -t offload:to=flash,layers=30"),
     ("How wrong is all this? Errors on measured rows that no fit has seen:", "validate"),
 )
 PAGE = ("All of it on one page that opens offline:",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from sim.plan.block import Block, Move, Plan
 from sim.techniques.technique import Names, Size, Stage, Technique
@@ -27,14 +28,12 @@ class Offload(Technique):
     to: str = "dram"
     then: str = ""
     via: Literal["stream", "there"] = "stream"
-    layers: int = -1
-    share: float = -1.0
-    reserve: Size = 0.0
+    layers: int = Field(default=-1, ge=-1)
+    share: float = Field(default=-1.0, ge=-1, le=1)
+    reserve: Size = Field(default=0.0, ge=0)
     parts: Names = ("mixer", "ffn", "experts")
 
     def apply(self, plan: Plan) -> Plan:
-        if self.share > 1:
-            raise ValueError(f"technique offload: share: must be at most 1, found {self.share:g}")
         plan.board.tier(self.to)
         if self.share >= 0:
             return plan.map(lambda b: self._moved(plan, b, self.share) if self._mine(b) else b)

@@ -80,6 +80,7 @@ def resume(sweep: Path, out: str, jobs: int | None, shard: str, place: str) -> i
 def _dry(found: Place, jobs: int | None) -> int:
     made = read(found.text, found.file)
     each, points = trial(made)
+    _without_effect(made)
     columns = identity.identity(made)
     size = points * (ROW_BYTES + COLUMN_BYTES * (len(columns.parameters) + len(columns.figures)))
     n = jobs or cores()
@@ -96,6 +97,7 @@ def _dry(found: Place, jobs: int | None) -> int:
 def _go(found: Place, jobs: int | None, shard: str, place: str) -> int:
     began = time.monotonic()
     made = read(found.text, found.file)
+    _without_effect(made)
     part, workers = _shard(shard), _executor(place, cores() if jobs is None else jobs)
     with Run(made, found.text, found.store) as work:
         if stale := work.stale():
@@ -117,6 +119,11 @@ def _go(found: Place, jobs: int | None, shard: str, place: str) -> int:
         note(" " + ", ".join(f"{n:,} {s}" for s, n in counts.items() if n)
              + f".   The front: perfboard sweep pareto {found.store.parent}/")
     return 0 if counts["ok"] else 1
+
+
+def _without_effect(made: Space) -> None:
+    if names := made.experiment.without_effect:
+        note(f"note: {', '.join(names)}: no effect here; limits of a scheduler count where requests are served")
 
 
 def _executor(place: str, jobs: int) -> Executor:

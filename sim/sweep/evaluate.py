@@ -20,6 +20,8 @@ from sim.query import Setting, resolve
 from sim.sweep import figures as fig
 from sim.sweep import parameters as par
 from sim.sweep import silicon
+from sim.sweep.events import check as check_events
+from sim.sweep.events import simulated
 from sim.sweep.hardware import vary
 from sim.sweep.space import Columns, Space, cuts
 
@@ -58,6 +60,8 @@ def stored(space: Space) -> list[str]:
     for name in space.figures:
         if name in fig.FIGURES or name in RESERVED or not name.isidentifier():
             raise ValueError(f"{file}: sweep.derived: {name!r} is taken, or no name; call it otherwise")
+    if sweep.evaluator == "events":
+        check_events(space, wanted)
     sides = [f"{n}_{side}" for n in sweep.objectives if n in fig.WITH_INTERVAL for side in ("lo", "hi")]
     limits = ["e2el_s"] if space.experiment.slo.request_latency is not None else []
     return list(dict.fromkeys([*fig.ALWAYS, *limits, *wanted, *sides, *silicon.needed(wanted)]))
@@ -264,4 +268,4 @@ def _limits(space: Space, fields: Columns, known: Callable[[frozenset[str]], dic
     return found + [(f"not {e.text}", e(known(e.names))) for e in space.outcomes]
 
 
-EVALUATORS: dict[str, Evaluator] = {"closed": closed}
+EVALUATORS: dict[str, Evaluator] = {"closed": closed, "events": one_by_one(simulated)}

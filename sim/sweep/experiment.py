@@ -117,6 +117,13 @@ class Sample(Strict):
     seed: int = 0
 
 
+class Simulation(Strict):
+    """How a point is simulated (``evaluator = "events"``): decode steps (0: four) and the seed of traces."""
+
+    steps: int = Field(default=0, ge=0)
+    seed: int = 0
+
+
 class Sweep(Strict):
     """Axes and what is wanted of them. ``derived``: parameters or figures by an expression; ``when``: an axis counts only
     where its condition holds; ``constraints``: expressions that points must meet; ``keep``: further figures to store."""
@@ -159,6 +166,8 @@ class Experiment(Strict):
     deployment: Deployment = Deployment()
     workload: Workload = Workload()
     slo: Slo = Slo()
+    techniques: list[dict[str, Any]] = Field(default_factory=list)
+    simulation: Simulation = Simulation()
     sweep: Sweep
 
     @field_validator("model", mode="before")
@@ -170,6 +179,37 @@ class Experiment(Strict):
     @classmethod
     def _hardware_name(cls, value: Any) -> Any:
         return {"base": value} if isinstance(value, str) else value
+
+    @field_validator("techniques", mode="before")
+    @classmethod
+    def _techniques(cls, value: Any) -> Any:
+        return [_technique(t) for t in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _simulated(self) -> Experiment:
+        if self.techniques and self.sweep.evaluator == "closed":
+            raise ValueError('techniques are simulated: give evaluator = "events" in [sweep]')
+        used = [t["use"] for t in self.techniques]
+        for name in (*self.sweep.grid, *self.sweep.range, *self.sweep.derived):
+            if name.startswith("technique.") and used.count(name.split(".")[1]) != 1:
+                raise ValueError(f"{name}: expected {name.split('.')[1]} once in techniques, found {', '.join(used) or 'none'}")
+        return self
+
+    @property
+    def without_effect(self) -> list[str]:
+        """Settings that are given and that no evaluator follows: limits of a scheduler."""
+        return [f"deployment.{k}" for k in ("max_num_seqs", "max_num_batched_tokens", "block_size")
+                if getattr(self.deployment, k) is not None]
+
+
+def _technique(given: Any) -> Any:
+    """``{ use = NAME, setting = value }``, or as on the command line: ``NAME:setting=value,...``."""
+    if isinstance(given, str):
+        name, _, rest = given.partition(":")
+        return {"use": name, **dict(item.split("=", 1) for item in rest.split(",") if "=" in item)}
+    if not isinstance(given, dict) or "use" not in given:
+        raise ValueError(f"techniques: expected {{ use = NAME, ... }}, found {given!r}")
+    return given
 
 
 def read(text: str, file: str) -> Experiment:

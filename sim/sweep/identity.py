@@ -44,6 +44,8 @@ def identity(space: Space) -> Identity:
                             if k not in {a.name for a in space.axes}}
     base |= {"evaluator": e.sweep.evaluator, "when": e.sweep.when, "derived": e.sweep.derived,
              "constraints": [x.text for x in space.outcomes]}
+    if e.sweep.evaluator == "events":
+        base |= {"techniques": e.techniques, "simulation": e.simulation.model_dump()}
     parameters = {n: _type(n, space) for n in space.parameters}
     whole = [base, parameters, sorted(stored(space))]
     points = e.sweep.model_dump(mode="json", exclude={"objectives", "keep"})
@@ -66,7 +68,8 @@ def contents(space: Space) -> dict[tuple[str, str], dict[str, str]]:
     """Hashes of what each pair of model and device of the space rests on."""
     models = {m: _model(m, _changed(m)) for m in space.models}
     devices = {d: digest(load_system(d).model_dump(mode="json")) for d in space.devices}
-    return {(m, d): {"model": f"{m} {mh}", "device": f"{d} {dh}", "code": code_version()}
+    code = code_version() + (simulated_version() if space.experiment.sweep.evaluator == "events" else "")
+    return {(m, d): {"model": f"{m} {mh}", "device": f"{d} {dh}", "code": code}
             for m, mh in models.items() for d, dh in devices.items()}
 
 
@@ -97,6 +100,18 @@ def code_version() -> str:
     files += [root["sim"] / name for name in _PASSED]
     if own := os.environ.get("PERFBOARD_FITTED"):
         files += Path(own).glob("*.toml")
+    found = hashlib.sha256()
+    for path in sorted(files):
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+@cache
+def simulated_version() -> str:
+    """Hash of what a simulated result passes through besides."""
+    root = Path(str(resources.files("sim")))
+    files = [root / name for name in ("kernel.py", "fair_share.py", "simulate.py", "tasks.py", "nand.py", "sweep/events.py")]
+    files += [f for folder in ("plan", "techniques") for f in (root / folder).rglob("*.py")]
     found = hashlib.sha256()
     for path in sorted(files):
         found.update(path.name.encode() + path.read_bytes())

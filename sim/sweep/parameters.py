@@ -17,6 +17,7 @@ from accel_models.quantity import parse_noted
 from accel_models.registry import load_system
 from sim.query import Query, resolve
 from sim.sweep.experiment import Experiment
+from sim.techniques import TECHNIQUES
 
 #: Parameter -> field of ``sim.query.Query``, and its type.
 FIELDS: dict[str, tuple[str, type]] = {
@@ -47,7 +48,7 @@ def canonical(name: str) -> str:
 
 
 def is_parameter(name: str) -> bool:
-    return canonical(name).split(".")[0] in ("model", "hardware", "deployment", "workload", "var")
+    return canonical(name).split(".")[0] in ("model", "hardware", "deployment", "workload", "technique", "var")
 
 
 def is_hardware(name: str) -> bool:
@@ -77,7 +78,18 @@ def kind(name: str, devices: Sequence[str], where: str) -> Kind:
         return Kind(float, dimensions.pop())
     if name.startswith("model.") and name != "model.":
         return Kind(object)
+    if name.startswith("technique."):
+        return _setting(name, where)
     raise ValueError(f"{where}: unknown axis {name!r}; nearest: {', '.join(nearest(name, devices))}")
+
+
+def _setting(name: str, where: str) -> Kind:
+    """A setting of a technique. Raises ``ValueError`` with the nearest for one that does not exist."""
+    known = [f"technique.{t}.{f}" for t, c in TECHNIQUES.items() for f in c.model_fields]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:2]
+        raise ValueError(f"{where}: unknown axis {name!r}; nearest: {', '.join(near)}")
+    return Kind(object)
 
 
 def nearest(name: str, devices: Sequence[str]) -> list[str]:
@@ -127,6 +139,7 @@ def base_values(experiment: Experiment) -> dict[str, Any]:
     known |= {name: getattr(d, name.split(".")[1]) for name in FIELDS if name.startswith("deployment.")}
     known |= {name: getattr(w, name.split(".")[1]) for name in FIELDS if name.startswith("workload.")}
     known |= {f"model.{k}": v for k, v in m.overrides.items()}
+    known |= {f"technique.{t['use']}.{k}": v for t in experiment.techniques for k, v in t.items() if k != "use"}
     return known | {f"hardware.{k.removeprefix('hardware.').removeprefix('hw.')}": v
                     for k, v in experiment.hardware.overrides.items()}
 

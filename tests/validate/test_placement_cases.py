@@ -12,9 +12,10 @@ from sim.plan.block import DoesNotFitError
 from sim.plan.lower import lower
 from sim.query import load_spec, resolve
 from sim.simulate import plan_of, step_seconds
-from validate.case import load
+from validate.case import Quantity, Side, load
 from validate.case_outcome import query_of
 from validate.case_simulated import _stretches, evaluate_simulated, techniques
+from validate.case_verdict import spread_of_ratio
 from workloads.footprint import kv_bytes
 
 
@@ -114,3 +115,31 @@ def test_every_part_of_hybrimoe_helps_or_costs_nothing() -> None:
     assert all_of_it < 1.02 * scheduling
     assert scheduling < base
     assert seconds("hybrimoe", "hybrimoe", **at) < seconds("hybrimoe", "ktransformers", **at)
+
+
+# -- what cancels between two sides -----------------------------------------------------------------------------------
+
+OFFLOAD: dict[str, Any] = {"use": "offload", "to": "flash", "layers": 24}
+SPARSE: dict[str, Any] = {"use": "sparse_ffn", "active": 0.1, "hot": 0.2, "mass": 0.8, "rank": 256}
+NEURONS: dict[str, Any] = {"use": "cache_neurons", "size": 0.3, "reuse": 0.5, "warm": 4}
+
+
+def width(quantity: Quantity, mine: list[dict[str, Any]], base: list[dict[str, Any]], **change: object) -> float:
+    same: dict[str, Any] = {"model": "llama-2-7b", "hw": "pc_low", "isl": 64, "osl": 32, "steps": 2}
+    sides = [Side(**(same | x), techniques=tuple(t)) for t, x in ((mine, change), (base, {}))]
+    a, b = (evaluate_simulated(side, quantity).spread for side in sides)
+    return spread_of_ratio(a, b)
+
+
+def test_the_same_work_on_the_same_parts_cancels() -> None:
+    assert width("tpot", [OFFLOAD], [OFFLOAD]) == pytest.approx(0, abs=1e-6)
+    assert width("energy", [OFFLOAD], [OFFLOAD]) == pytest.approx(0, abs=1e-6)
+
+
+def test_other_work_on_the_same_parts_does_not() -> None:
+    """Neurons read here and there against layers in order, a sparse product against a dense one."""
+    alike = width("tpot", [OFFLOAD], [OFFLOAD], osl=40)
+    for quantity in ("tpot", "energy"):
+        assert width(quantity, [SPARSE, NEURONS], [OFFLOAD]) > max(10 * alike, 0.05) 
+    dense, sparse = ([OFFLOAD, {"use": "run_on", "engine": "cpu"}, *more] for more in ([], [SPARSE]))
+    assert width("tpot", sparse, dense) > 0.02

@@ -131,6 +131,9 @@ def load_system(name_or_path: str | Path) -> System:
     text = str(name_or_path).strip()
     if match := _AD_HOC.fullmatch(text):
         stem = _resolve(f"{match[1]}x_{match[2]}", _SYSTEMS)
+        if stem is None and _resolve(match[2], _SYSTEMS):
+            raise ValueError(f"{text}: {match[2]} is a system, and only devices can be counted out; write a system file "
+                             f"(accel_models/systems), or try '{match[1]}x {_shipped_system(match[2]).main.name}'")
         return _shipped_system(stem) if stem else ad_hoc(int(match[1]), load_device(match[2]))
     if text.endswith(".toml") or "/" in text:
         raw = _raw(Path(text))

@@ -180,7 +180,7 @@ def _as_type_of(old: object, text: str, where: str) -> object:
 def _system(query: Query, parallel: Parallel) -> System:
     """The system asked for; a single device stands for as many of it as the split needs, on its own link."""
     system = load_system(query.hw)
-    if system.n_devices == 1 and parallel.n_devices > 1:
+    if system.n_devices == 1 and parallel.n_devices > 1 and len(system.devices) == 1:
         system = load_system(f"{parallel.n_devices}x {query.hw}")
     changes = [(k, v) for k, v in query.sets if not k.startswith(_MODEL_PREFIX)]
     if not changes:

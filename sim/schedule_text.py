@@ -22,22 +22,23 @@ ROWS = 12
 
 
 class Progress:
-    """Progress of one or several runs on stderr, once they have taken some seconds. Call it (tasks ended, tasks)."""
+    """Progress of several stages on stderr, once they have taken some seconds. Call it (done, of all); a stage that counts
+    from the start again, or to another number, is the next."""
 
-    def __init__(self, runs: Sequence[str]) -> None:
-        self.runs, self.at, self.before = runs, 0, 0
+    def __init__(self, stages: Sequence[str]) -> None:
+        self.stages, self.at, self.before = stages, 0, (0, -1)
         self.begun = self.said = time.perf_counter()
         self.open = False
 
-    def __call__(self, ended: int, total: int) -> None:
-        if ended < self.before:
+    def __call__(self, done: int, total: int) -> None:
+        if done < self.before[0] or total != self.before[1] > 0:
             self.at += 1
-        self.before = ended
+        self.before = done, total
         now = time.perf_counter()
         if now - self.begun < PATIENCE or (not sys.stderr.isatty() and now - self.said < BETWEEN):
             return
         self.said = now
-        text = f"{self.runs[min(self.at, len(self.runs) - 1)]}: {ended:,} of {total:,} tasks, {now - self.begun:.0f} s"
+        text = f"{self.stages[min(self.at, len(self.stages) - 1)]}: {done:,} of {total:,}, {now - self.begun:.0f} s"
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[K {text}", err=True, nl=False)
             self.open = True

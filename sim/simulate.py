@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from sim.plan.storage import READ_HIGH, READ_LOW
 from sim.query import Query, Setting, resolve
 from sim.tasks import PS
 from sim.techniques.technique import Technique, apply_all
+
+#: Steps of which the interval and the physical limit are found; those of a longer run are in proportion to its own steps.
+SAMPLE = 8
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,9 @@ def simulate(query: Query, techniques: Sequence[Technique] = (), *, phase: str =
              progress: Callable[[int, int], None] | None = None) -> Simulated:
     """Simulate ``steps`` decode steps at the mean context of the output, or one prefill of the whole batch.
 
-    ``steps`` 0: one prefill, or four decode steps of which the first only fills the pipelines. Raises ``ValueError`` for
-    what cannot be run and ``DoesNotFitError`` for a plan that exceeds a memory.
+    ``steps`` 0: one prefill, or four decode steps of which the first only fills the pipelines. ``progress`` is called with
+    plans made of those to make, then with tasks ended of all tasks, of this run and of those for its interval.
+    Raises ``ValueError`` for what cannot be run and ``DoesNotFitError`` for a plan that exceeds a memory.
     """
     several = [f"{k} {getattr(query, k)}" for k in ("tp", "pp", "dp", "ep") if getattr(query, k) != 1]
     if several:
@@ -53,15 +58,19 @@ def simulate(query: Query, techniques: Sequence[Technique] = (), *, phase: str =
                          f"perfboard whatif")
     setting = resolve(query)
     n = steps or (4 if phase == "decode" else 1)
-    plans = tuple(plan_of(setting, techniques, phase=phase, step=s, seed=seed) for s in range(n))
+    plans = []
+    for s in range(n):
+        plans.append(plan_of(setting, techniques, phase=phase, step=s, seed=seed))
+        if progress:
+            progress(s + 1, n)
     lowered = lower(plans, detail=detail)
     done = run(lowered.graph, record=record, progress=progress)
     step = step_seconds(lowered, done)
-    lo, hi = _interval(plans, lowered, detail, progress) if done.done else (float("nan"), float("nan"))
+    lo, hi = _interval(plans, lowered, step, detail, progress) if done.done else (float("nan"), float("nan"))
     metrics, intervals = _metrics(*whole_steps(plans, lowered, done), step, min(step, lo), max(step, hi))
     if np.isnan(lo):
         done, intervals = done._replace(done=False), {}
-    return Simulated(setting, plans, lowered, done, step, min(step, lo), max(step, hi), metrics, intervals)
+    return Simulated(setting, tuple(plans), lowered, done, step, min(step, lo), max(step, hi), metrics, intervals)
 
 
 def plan_of(setting: Setting, techniques: Sequence[Technique], *, phase: str, step: int = 0, seed: int = 0) -> Plan:
@@ -94,20 +103,40 @@ def whole_steps(plans: Sequence[Plan], lowered: Lowered, done: Run) -> tuple[Seq
         ready=ready, start=start, end=end, makespan_ps=max(end.tolist(), default=0))
 
 
-def _interval(plans: Sequence[Plan], lowered: Lowered, detail: Detail,
+class Sample(NamedTuple):
+    """The first steps of a run, and by what a time of theirs is to be multiplied to be one of the whole run's mean step."""
+
+    plans: Sequence[Plan]
+    lowered: Lowered
+    scale: float
+
+    def step(self, *, detail: Detail = "block", pace: Mapping[str, float] | None = None, ideal: bool = False,
+             progress: Callable[[int, int], None] | None = None) -> float:
+        """Time of a step with other paces or at the limits (see ``lower``). Raises ``KeyboardInterrupt``. [s]"""
+        other = lower(self.plans, detail=detail, pace=pace, ideal=ideal, known=self.lowered)
+        done = run(other.graph, progress=progress)
+        if not done.done:
+            raise KeyboardInterrupt
+        return self.scale * step_seconds(other, done)
+
+
+def sample(plans: Sequence[Plan], lowered: Lowered, step: float, detail: Detail = "block") -> Sample:
+    """The steps of a run that are simulated again for its interval and its limit: all of a short one."""
+    if len(plans) <= SAMPLE:
+        return Sample(plans, lowered, 1.0)
+    first = Sample(plans[:SAMPLE], lowered, 1.0)
+    return first._replace(scale=step / first.step(detail=detail))
+
+
+def _interval(plans: Sequence[Plan], lowered: Lowered, step: float, detail: Detail,
               progress: Callable[[int, int], None] | None) -> tuple[float, float]:
     """Time of a step with everything as fast and as slow as it may be; NaN if interrupted. [s]"""
-    found: list[float] = []
     try:
-        for pace in paces(lowered, plans):
-            other = lower(plans, detail=detail, pace=pace, known=lowered)
-            done = run(other.graph, progress=progress)
-            if not done.done:
-                raise KeyboardInterrupt
-            found.append(step_seconds(other, done))
+        few = sample(plans, lowered, step, detail)
+        fast, slow = (few.step(detail=detail, pace=pace, progress=progress) for pace in paces(lowered, few.plans))
     except KeyboardInterrupt:                       # what the run itself gave is there already
         return float("nan"), float("nan")
-    return found[0], found[1]
+    return fast, slow
 
 
 def paces(lowered: Lowered, plans: Sequence[Plan]) -> tuple[dict[str, float], dict[str, float]]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from sim.blame import blame, gaps, spans, utilisation
 from sim.closed_form import bounds, earliest
-from sim.kernel import Run, run
-from sim.plan.block import Plan
-from sim.plan.lower import lower
-from sim.simulate import Simulated, step_seconds, whole_steps
+from sim.kernel import Run
+from sim.simulate import Simulated, sample, whole_steps
 from sim.tasks import PS, TaskGraph
 
 
@@ -42,7 +39,7 @@ class Figures(NamedTuple):
 def figures(result: Simulated) -> Figures:
     """All of it, of the steps after the first (of the only one where there is one). Of an interrupted run: of the steps
     that had ended, without the physical limit, which would take another run."""
-    plans, lowered, done = whole_steps(result.plans, result.lowered, result.run)
+    _, lowered, done = whole_steps(result.plans, result.lowered, result.run)
     graph, ends = lowered.graph, [int(done.end[i]) for i in lowered.ends]
     since, steps = (ends[0], len(ends) - 1) if len(ends) > 1 else (0, 1)
     _, alone = earliest(graph)
@@ -53,7 +50,7 @@ def figures(result: Simulated) -> Figures:
     chain = {k: t / steps for k, t in blame(graph, done, since).items()}
     return Figures(alone_s=(there[-1] - there[0]) / steps / PS if len(ends) > 1 else there[0] / PS,
                    lower_s=(low - low_first) / steps / PS, serial_s=(serial - serial_first) / steps / PS,
-                   limit_s=_limit(plans) if done.done else float("nan"), chain=chain,
+                   limit_s=_limit(result) if done.done else float("nan"), chain=chain,
                    resources=uses(graph, done, since, steps))
 
 
@@ -69,11 +66,9 @@ def uses(graph: TaskGraph, done: Run, since_ps: int, steps: int) -> tuple[Use, .
     return tuple(found)
 
 
-def _limit(plans: Sequence[Plan]) -> float:
+def _limit(result: Simulated) -> float:
     """Time of a step at the physical limits of this plan; NaN if interrupted. [s]"""
     try:
-        ideal = lower(plans, ideal=True)
-        done = run(ideal.graph)
+        return sample(result.plans, result.lowered, result.step_s).step(ideal=True)
     except KeyboardInterrupt:
         return float("nan")
-    return step_seconds(ideal, done) if done.done else float("nan")

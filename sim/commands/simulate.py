@@ -72,7 +72,7 @@ def simulate(techniques: tuple[str, ...], phase: str, steps: int, seed: int, lev
         raise ValueError(f"--hw: simulate takes one system, found {len(names)}: {', '.join(names)}")
     check_outputs(timeline, figure)
     chosen = [parse(text, TECHNIQUES) for text in techniques]
-    progress = Progress(("schedule", "interval, fast end", "interval, slow end"))
+    progress = Progress(("plans", "tasks", "tasks at the interval's fast end", "tasks at its slow end"))
     try:
         result = run_simulation(query_from(values, names[0]), chosen, phase=phase, steps=steps, seed=seed, detail=level,
                                 record=bool(timeline or figure), progress=progress)

@@ -34,7 +34,7 @@ def tasks(file: Path, timeline: Path | None, figure: Path | None, fmt: str) -> i
     """
     check_outputs(timeline, figure)
     graph = read_tasks(file)
-    progress = Progress(("schedule",))
+    progress = Progress(("tasks",))
     try:
         done = run(graph, record=bool(timeline or figure), progress=progress)
     finally:

@@ -20,7 +20,7 @@ from sim.tasks import Resource
 
 T = TypeVar("T")
 
-#: What an engine is called, by its kind where a device has several of different sorts.
+#: What an engine is called: by its kind where that says it, else by the kind of its device.
 _BY_KIND = {"cpu_simd": "cpu", "amx": "cpu", "hexagon_npu": "npu", "neural_engine": "npu", "systolic": "npu",
             "in_flash": "in_flash", "simt": "gpu", "simdgroup_matrix": "gpu"}
 _BY_DEVICE = {"gpu": "gpu", "cpu": "cpu", "fpga": "fpga", "npu": "npu", "tpu": "npu", "phone": "npu",
@@ -183,7 +183,7 @@ def _engines(device: Device, role: str) -> Iterator[tuple[str, Device]]:
     named: dict[str, str] = {}
     for key, engine in device.engine.items():
         alone = key == "vector" and "matrix" not in device.engine
-        name = first if key == "matrix" or alone else _BY_KIND.get(engine.kind, key)
+        name = _BY_KIND.get(engine.kind, first if key == "matrix" or alone else key)
         named.setdefault(name, key)
     for name, key in named.items():
         yield name, device if len(named) == 1 else device.seen_by(key)

@@ -12,6 +12,12 @@ from sim.plan.neurons import activity
 Active = NDArray[np.bool_]
 
 
+def rounded(steps: int) -> int:
+    """Steps to make where so many are needed, a power of 2: consecutive steps of a plan then ask for one and the same trace,
+    which is made once, instead of each for one that is a step longer."""
+    return 1 << max(steps - 1, 0).bit_length()
+
+
 def synthetic(steps: int, layers: int, items: int, *, active: float, hot: float, mass: float, reuse: float, seed: int,
               tokens: float = 1.0, lo: float = 0.0, hi: float = 1.0, routed: float = 1.0) -> Active:
     """(steps, layers, items): which of ``items`` each layer uses. Item j stands at quantile ``lo`` + (j + 1/2) / items of the

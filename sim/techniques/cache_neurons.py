@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from sim.plan.block import Block, Move, Plan
 from sim.plan.caches import Misses, Policy, simulate_cache
 from sim.plan.neurons import Neurons
-from sim.plan.traces import read, synthetic
+from sim.plan.traces import read, rounded, synthetic
 from sim.techniques.split_neurons import check_whole
 from sim.techniques.technique import Size, Stage, Technique
 from workloads.ops import Elementwise, Op
@@ -96,10 +96,10 @@ class CacheNeurons(Technique):
                                  f"needed (warm {self.warm})")
         else:
             misses = trace_misses(self.policy, self.size, self.window, len(layers), replace(n, dense=()), n.routed,
-                                  min(mine, SAMPLE), plan.tokens, self.reuse or 0.0, now + 1, plan.seed)
+                                  min(mine, SAMPLE), plan.tokens, self.reuse or 0.0, rounded(now + 1), plan.seed)
         at = layers.index(block.layer)
         return (float(misses.missed[now, at]) / max(float(misses.used[now, at]), 1.0),
-                float(misses.resident[:, at].max()) / misses.kept.shape[2])
+                float(misses.resident[:now + 1, at].max()) / misses.kept.shape[2])
 
     def _cached(self, plan: Plan, block: Block, missed: float) -> tuple[Block, ...]:
         n = block.neurons
@@ -153,7 +153,7 @@ def _in_use(n: Neurons, tokens: float) -> float:
     return 1.0 - (1.0 - n.routed) ** tokens if n.routed < 1 else 1.0
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def trace_misses(policy: Policy, size: float, window: int, layers: int, n: Neurons, routed: float, items: int, tokens: float,
                  reuse: float, steps: int, seed: int) -> Misses:
     """Steps of one trace; a longer one begins with the shorter one, so that consecutive steps see one and the same."""

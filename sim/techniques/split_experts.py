@@ -15,7 +15,7 @@ from sim.plan.block import Block, Move, Plan
 from sim.plan.board import Engine
 from sim.plan.caches import Policy, simulate_cache
 from sim.plan.lower import LINK_SHARE
-from sim.plan.traces import routed
+from sim.plan.traces import rounded, routed
 from sim.techniques.technique import Stage, Technique
 from workloads.ops import Moe
 
@@ -78,11 +78,11 @@ class SplitExperts(Technique):
     def routing(self, plan: Plan, layers: int, op: Moe) -> tuple[Loads, Chosen]:
         """Tokens of each expert in this step and which experts the cache holds when it begins, (layers, experts) each."""
         items, topk = int(np.asarray(op.n_experts)), int(np.asarray(op.topk))
-        rows = round(plan.batch)
-        before = _trace(layers, items, topk, self.skew, self.reuse, rows, self.warm + plan.step + 1, plan.seed)
-        kept = simulate_cache(before > 0, self.policy, capacity=round(self.size * items), decay=self.decay).kept[-1]
+        now, asked = self.warm + plan.step, (layers, items, topk, self.skew, self.reuse, round(plan.batch))
+        before, cached = _cached(self.policy, round(self.size * items), self.decay, *asked, rounded(now + 1), plan.seed)
+        kept: Chosen = cached[now]
         if plan.phase == "decode":
-            return before[-1], kept
+            return before[now], kept
         return _trace(layers, items, topk, self.skew, self.reuse, round(plan.tokens), 1, plan.seed)[-1], kept
 
     def _split(self, plan: Plan, block: Block, loads: Loads, kept: Chosen, times: Times) -> list[Block]:
@@ -194,6 +194,14 @@ def _subset(op: Moe, loads: Loads) -> tuple[Moe, ...]:
     """The routed part of some experts with these loads, dealt evenly among them."""
     n = float(len(loads))
     return (replace(op, tokens=float(loads.sum()), topk=1.0, n_experts=n, n_local=n, skew=0.0, dealt=1.0),) if n else ()
+
+
+@lru_cache(maxsize=16)
+def _cached(policy: Policy, capacity: int, decay: float, layers: int, items: int, topk: int, skew: float, reuse: float,
+            tokens: int, steps: int, seed: int) -> tuple[Loads, Chosen]:
+    """Tokens of each expert and what the cache held when each step began: (steps, layers, experts) each."""
+    loads = _trace(layers, items, topk, skew, reuse, tokens, steps, seed)
+    return loads, simulate_cache(loads > 0, policy, capacity=capacity, decay=decay).kept
 
 
 @lru_cache(maxsize=32)

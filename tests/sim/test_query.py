@@ -104,6 +104,7 @@ def test_one_device_stands_for_as_many_as_the_split_needs() -> None:
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"hw": "rtx_4090_4x_pcie", "tp": "8"}, "has 4 device.s., but tp8 needs 8; try --hw '8x rtx_4090'"),
+    ({"hw": "pc_low", "tp": "2"}, "pc_low has 1 device.s., but tp2 needs 2; try --hw '2x rtx_2080_ti'"),
     ({"tp": "3"}, "tp: 3 does not divide"),
     ({"isl": "999999"}, "isl . osl: 1000127 tokens exceed"),
     ({"model.nothing": "1"}, "has no key 'nothing'"),

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from sim import kernel
+from sim import simulate as sim_simulate
 from sim.query import Query
 from sim.simulate import Simulated, simulate, step_seconds, whole_steps
-from sim.tasks import PS
+from sim.tasks import PS, TaskGraph
 from sim.techniques import TECHNIQUES
 from sim.techniques.technique import parse
 from sim.trace_figures import figures
@@ -143,3 +144,26 @@ def test_interrupted_while_the_interval_is_made(interrupted: Simulated, done: Si
     assert not interrupted.run.done
     assert set(interrupted.metrics) == set(done.metrics)
     assert interrupted.intervals == {}
+
+
+def test_a_long_run_finds_its_interval_and_limit_on_its_first_steps(done: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    long, seen = simulated(steps=20), []
+
+    def counted(graph: TaskGraph, **_: object) -> kernel.Run:
+        seen.append(len(graph.tasks))
+        return kernel.run(graph)
+
+    monkeypatch.setattr(sim_simulate, "run", counted)
+    again = simulated(steps=20)
+    assert len(seen) == 4                              # the run, its first steps once more, and they fast and slow
+    assert all(n < seen[0] / 2 for n in seen[1:])
+    assert (again.lo_s, again.hi_s) == (long.lo_s, long.hi_s)
+    assert long.lo_s / long.step_s == pytest.approx(done.lo_s / done.step_s, rel=1e-3)
+    assert figures(long).limit_s == pytest.approx(figures(done).limit_s, rel=1e-3)
+
+
+def test_planning_shows_its_progress() -> None:
+    seen: list[tuple[int, int]] = []
+    simulated(progress=lambda n, total: seen.append((n, total)))
+    assert seen[:4] == [(i, 4) for i in (1, 2, 3, 4)]
+    assert seen[4][1] > 4

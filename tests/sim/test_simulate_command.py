@@ -123,7 +123,7 @@ def test_without_matplotlib_there_is_no_figure_and_it_is_said_before_anything_ru
     (2, ["-t", "offload:via"], "technique offload: expected key=value, found 'via'"),
     (2, ["-t", "offload:to=vrom"], "pc_low: no memory 'vrom'; it has vram, dram, flash (did you mean 'vram'?)"),
     (2, ["-t", "run_on:engine=npu"], "pc_low: no engine 'npu'; it has gpu, cpu"),
-    (2, ["-t", "offload:share=1.5"], "technique offload: share: must be at most 1, found 1.5"),
+    (2, ["-t", "offload:share=1.5"], "technique offload: share: input should be less than or equal to 1, found '1.5'"),
     (2, ["--set", "memory.gddr.bandwidth=0"], "rtx_2080_ti: memory.gddr.bandwidth: must be above 0"),
     (2, ["--set", "memory.gddr.bandwidth=-3 GB/s"], "memory.gddr.bandwidth: '-3 GB/s': negative"),
     (2, ["--steps", "-1"], "Invalid value for '--steps': -1"),
@@ -255,8 +255,8 @@ def test_progress_on_a_terminal_after_a_while(monkeypatch: pytest.MonkeyPatch, c
     progress(20, 100)
     progress.close()
     err = capsys.readouterr().err
-    assert "schedule: 50 of 100 tasks, 0 s" in err
-    assert "slower: 20 of 100 tasks" in err
+    assert "schedule: 50 of 100, 0 s" in err
+    assert "slower: 20 of 100" in err
     assert "\n" not in err
 
 
@@ -269,7 +269,7 @@ def test_progress_is_rare_where_nobody_watches(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(schedule_text, "BETWEEN", 0.0)
     progress(100, 100)
     progress.close()
-    assert capsys.readouterr().err == "schedule: 100 of 100 tasks, 0 s\n"
+    assert capsys.readouterr().err == "schedule: 100 of 100, 0 s\n"
 
 
 STOPPED = """
@@ -279,10 +279,11 @@ import sim.kernel, sim.schedule_text as text
 sim.kernel.REPORT, text.PATIENCE, text.BETWEEN = {report}, 0.0, 0.0
 
 class Waits(text.Progress):
-    def __call__(self, ended, total):
-        super().__call__(ended, total)
+    def __call__(self, done, total):
+        super().__call__(done, total)
         sys.stderr.flush()
-        time.sleep(60)
+        if self.stages[self.at] == "tasks":
+            time.sleep(60)
 
 text.Progress = Waits
 from sim.cli import main
@@ -291,12 +292,11 @@ main({args!r})
 
 
 def stopped(args: list[str], report: int) -> tuple[int, str, str]:
-    """Run a command in its own process, press Ctrl-C when it first reports progress; exit code, stdout and stderr."""
+    """Run a command in its own process, press Ctrl-C when it first reports tasks that ended; exit code, stdout and stderr."""
     p = subprocess.Popen([sys.executable, "-c", STOPPED.format(args=args, report=report)], stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, text=True)
     assert p.stderr is not None
-    first = p.stderr.readline()
-    assert "schedule: " in first
+    assert any("tasks: " in line for line in p.stderr)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=60)
     return p.returncode, out, err
@@ -334,7 +334,7 @@ def test_ctrl_c_in_the_last_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sim.trace_figures.lower", stop)              # there it makes the tasks of the physical limit
+    monkeypatch.setattr("sim.trace_figures.sample", stop)             # there it finds the physical limit
     result = call(*SPLIT)
     assert result.return_value == 130
     assert result.stderr == "interrupted: the physical limit is missing\n"

@@ -16,6 +16,7 @@ from accel_models.quantity import format_quantity
 from sim.cli import MissingExtra
 from sim.commands.sweep_output import page, plot
 from sim.commands.sweep_place import Place, current, dimensions, place_of, store_argument
+from sim.commands.sweep_study import study
 from sim.output import FIGURES, format_option, note, print_rows
 from sim.sweep import identity
 from sim.sweep.evaluate import STATUS
@@ -325,5 +326,5 @@ def export(sweep: Path, file: Path, out: str, stale: bool) -> int:
     return 0
 
 
-for command in (plot, page):
+for command in (plot, page, study):
     sweep.add_command(command)

@@ -88,7 +88,7 @@ def test_system_names() -> None:
     ("h2OO_sxm", "Did you mean h200_sxm"),
     ("16x h100_sxm", "its nvlink joins 8 devices"),
     ("2x raspberry_pi_5", "no link joins such devices"),
-    ("2x pc_low", "pc_low is a system, and only devices can be counted out.*'2x rtx_2080_ti'"),
+    ("2x pc_low", "pc_low is a system, and only devices can be counted out"),
     ("0x h100_sxm", "at least one device"),
     ("./nowhere.toml", "no such file"),
 ])

@@ -9,7 +9,7 @@ from sim.plan.board import board
 
 
 @pytest.mark.parametrize(("name", "engines"), [
-    ("snapdragon_8_gen_3", ["npu", "cpu"]), ("snapdragon_8_gen_3.vector", ["cpu"]), ("snapdragon_8_gen_3.matrix", ["npu"]),
+    ("snapdragon_8_gen_3", ["npu", "cpu"]), ("snapdragon_8_gen_3.vector", ["cpu"]),
     ("apple_m1_max.cpu", ["cpu"]), ("pc_low", ["gpu", "cpu"]), ("vhk158", ["fpga"]),
 ])
 def test_an_engine_is_called_what_it_is(name: str, engines: list[str]) -> None:

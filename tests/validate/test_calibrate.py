@@ -197,8 +197,8 @@ def test_measure_fit_and_use_on_this_cpu(tmp_path):
     gemm = _measured_and_fitted(data, out, 6)
     if gemm["outcome"] != "written" or gemm["after_percent"] >= 0.7 * gemm["before_percent"]:
         gemm = _measured_and_fitted(data, out, 20)        # a busy machine: measure on, as its user would
-    if gemm["outcome"].startswith("only "):
-        pytest.skip(f"this machine is too busy to measure itself: {gemm['outcome']}")
+    if gemm["outcome"] != "written" and os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
+        pytest.skip(f"this machine is too busy to measure itself: load {os.getloadavg()[0]:.1f}, {gemm['outcome']}")
     assert gemm["outcome"] == "written"
     assert gemm["after_percent"] < 0.7 * gemm["before_percent"]
     assert gemm["rows"] >= 20

@@ -205,5 +205,5 @@ def test_modules_that_differ_follow_behind_semicolons() -> None:
 
 @pytest.mark.parametrize("bad", ["W4A8;", "W4A8;lm_head", "W4A8;=int8", "W4A8;lm_head="])
 def test_a_module_without_a_scheme_is_refused(bad: str) -> None:
-    with pytest.raises(ValueError, match="is no 'pattern=scheme', e.g. lm_head=W4A8"):
+    with pytest.raises(ValueError, match=r"is no 'pattern=scheme', e\.g\. lm_head=W4A8"):
         preset(bad)

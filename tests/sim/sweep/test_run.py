@@ -111,6 +111,7 @@ def _group(leader):
 
 
 def test_ctrl_c_stops_with_130_and_says_how_to_go_on(tmp_path, start):
+    (tmp_path / "x.toml").write_text(text(LONG.replace("n = 2000", "n = 40000")))       # never through before the signal
     process = start("run", "x.toml", "-j", "2")
     until_some_are_done(tmp_path / "run", process)
     os.killpg(process.pid, signal.SIGINT)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel_models.bind import Hardware
 from accel_models.cost.terms import RESOURCES, attribute
+from accel_models.families import peak
 from accel_models.price import Priced, power_interval, price
 from sim.pieces import LIMIT, cut, load
 from workloads import graph
@@ -208,7 +209,7 @@ def limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) -
     Returns the time [s], what sets it (0 compute, 1 memory, 2 link), operations, and bytes of weights and cache."""
     moved: Array = np.zeros(())
     sent: Array = np.zeros(())
-    flops: dict[str, Array] = {}
+    flops: dict[tuple[str, str], Array] = {}
     for op, w in zip(ops, works, strict=True):
         n = _count(op)
         if isinstance(op, Collective):
@@ -216,10 +217,10 @@ def limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) -
         elif not isinstance(op, Elementwise):
             moved = moved + n * (w.weight_bytes + w.cache_bytes)
         if matrix := matrix_format(op):
-            fmt = get_format(matrix).compute
-            flops[fmt] = flops.get(fmt, np.zeros(())) + n * w.flops
+            both = matrix, getattr(op, "w", matrix)
+            flops[both] = flops.get(both, np.zeros(())) + n * w.flops
     column = (-1,) + (1,) * n_axes
-    compute = sum((f / hw.rate_table[fmt].reshape(column) for fmt, f in flops.items()), np.zeros(()))
+    compute = sum((f / peak(get_format(a), get_format(w), hw).reshape(column) for (a, w), f in flops.items()), np.zeros(()))
     times = np.stack(np.broadcast_arrays(compute, moved / hw.column("dram_bandwidth", n_axes),
                                          sent / hw.column("link_bandwidth", n_axes)))
     return times.max(axis=0), times.argmax(axis=0), sum(flops.values(), np.zeros(())), moved

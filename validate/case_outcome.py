@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind
 from accel_models.cost.terms import attribute
+from accel_models.families import peak
 from accel_models.price import Priced, power_interval, price
 from sim.estimate import Z80, Estimate, Step, estimate, op_class
 from sim.query import Query, Setting, resolve
@@ -89,7 +90,7 @@ def _limit(ops: Sequence[Gemm], hw: Hardware) -> float:
     """Arithmetic at the peaks of its formats, weights moved once, perfectly overlapped. [s]"""
     counts = [float(np.asarray(op.repeat)) for op in ops]
     works = [work(op) for op in ops]
-    compute = sum(n * float(w.flops) * _planes(op, hw) / float(hw.rate_table[get_format(op.a).compute][0])
+    compute = sum(n * float(w.flops) * _planes(op, hw) / float(peak(get_format(op.a), get_format(op.w), hw)[0])
                   for n, op, w in zip(counts, ops, works, strict=True))
     moved = sum(n * float(w.weight_bytes) for n, w in zip(counts, works, strict=True))
     return max(compute, moved / float(hw.dram_bandwidth[0]))

@@ -8,10 +8,15 @@ its own a family takes from ``[engine.*.figure]`` of the device file, by ``hw.fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
+
+from accel_models.bind import Hardware
+from accel_models.cost.terms import Array
 from accel_models.families import cpu, fpga, in_flash, systolic
 from accel_models.families.general import Pricer
+from workloads.formats import Format
 from workloads.ops import Op
 
 #: Kind of the engine that multiplies (``engine.matrix.kind`` of a device file) -> pricers. One line a kind.
@@ -22,4 +27,18 @@ FAMILIES: dict[str, Mapping[type[Op], Pricer]] = {
     "dsp": fpga.DSP, "ternary": fpga.TERNARY,
 }
 
-__all__ = ["FAMILIES", "Pricer"]
+#: Kind of engine -> rate (devices,) of products with weights of a format where it can do without multiplying. [op/s]
+WITHOUT_MULTIPLYING: dict[str, Callable[[Format, Hardware], Array]] = {"cpu_simd": cpu.lookup_limit}
+
+
+def peak(a: Format, w: Format, hw: Hardware) -> Array:
+    """The most that devices could do of products A W, whatever the kernel: their multipliers' rate in the format of A, or
+    another way that weights of this format allow. (devices,) [op/s]"""
+    rate = hw.rate_table[a.compute]
+    for kind, other in WITHOUT_MULTIPLYING.items():
+        if kind in hw.engine:
+            rate = np.where([k == kind for k in hw.engine], np.maximum(rate, other(w, hw)), rate)
+    return rate
+
+
+__all__ = ["FAMILIES", "Pricer", "peak"]

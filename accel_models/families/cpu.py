@@ -16,7 +16,14 @@ import numpy as np
 from accel_models import fitted_store
 from accel_models.bind import Hardware
 from accel_models.columns import UNMEASURED, Columns, Sets, Stack, priced
-from accel_models.cost.cpu import attention_on_cores, elementwise_on_cores, table_lookup, unpack_multiply
+from accel_models.cost.cpu import (
+    LANE_BYTES,
+    REGISTER,
+    attention_on_cores,
+    elementwise_on_cores,
+    table_lookup,
+    unpack_multiply,
+)
 from accel_models.cost.terms import REGIMES, Array, Cost
 from accel_models.families.general import Pricer
 from workloads.formats import Format, get_format
@@ -40,6 +47,16 @@ def kernel(fmt: Format, framework: str) -> str:
 def planes(fmt: Format) -> int:
     """Bit planes of an element: a ternary digit takes two."""
     return int(np.ceil(fmt.element_bits))
+
+
+def lookup_limit(fmt: Format, hw: Hardware) -> Array:
+    """Rate (devices,) of products with weights of this format if looking up were all: one shuffle a look-up, every lane busy;
+    0 where tables do not serve. [op/s]"""
+    if fmt.bits >= 16 or kernel(fmt, LOOKUP[0]) != "lookup":
+        return np.zeros(len(hw))
+    group = hw.figure("group", 4.0)
+    rate: Array = LANE_BYTES * hw.vector_rate * 2.0 * group / (planes(fmt) * np.maximum(2.0**group / REGISTER, 1.0))
+    return rate
 
 
 # -- what all pricers here share ----------------------------------------------------------------------------------------

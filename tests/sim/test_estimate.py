@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from accel_models.bind import Hardware, bind, perturb
 from accel_models.cost.terms import RESOURCES
-from accel_models.registry import load_device, load_system
+from accel_models.registry import list_devices, load_device, load_system
 from sim.estimate import Estimate, Workload, by_class, estimate, matrix_format, memory, op_class
+from sim.query import load_spec
 from tests.workloads.bundled import NAMES, spec
 from workloads.ops import Collective, Elementwise, Gemm
 from workloads.parallel import Parallel
+from workloads.quantise import PRESETS
 
 DEVICES = ("h200_sxm", "a100_sxm4_80gb", "rtx_4090", "mi300x", "t4", "snapdragon_8_gen_3", "epyc_9654")
 GIB, LLAMA = 2**30, "llama-3.1-8b"
@@ -334,3 +336,18 @@ def test_bandwidth_alone_halves_a_bandwidth_bound_step() -> None:
     assert a.decode
     assert b.decode
     assert 1.6 < one(a.decode.time) / one(b.decode.time) <= 2.0
+
+
+@pytest.mark.parametrize("framework", ["", "llama.cpp", "tmac"])
+def test_nothing_is_faster_than_its_limit(framework: str) -> None:
+    """Every device under every format, few rows and many; table look-up on a CPU multiplies nothing and has its own."""
+    devices = [d for name in list_devices() if (d := load_device(name)).engine]
+    hardware = bind([*devices, *(d.seen_by(k) for d in devices for k in d.engine if len(d.engine) > 1)])
+    for quant in (*PRESETS, "w1a16", "w2a16", "w3a16"):
+        spec = load_spec("llama-2-7b", quant=quant)
+        e = estimate(spec, hardware, Workload(batch=np.array([1, 16]), isl=256, osl=64), framework=framework)
+        for step in (e.prefill, e.decode):
+            assert step is not None
+            reached = np.broadcast_to(step.sol / step.time, (len(hardware), 2))
+            best = np.unravel_index(np.nanargmax(reached), reached.shape)
+            assert reached[best] <= 1, (quant, hardware.identity[best[0]])

@@ -22,7 +22,8 @@ class Move:
     as far as the room for it (``Plan.staging``) allows; None: the block's own predecessors. ``back``: written out when the
     block has ended. ``chunk``: bytes of one request (0: as large as the memory likes them), ``scattered`` over ``span``
     bytes or in order, ``depth`` requests in flight from ``cores`` cores of the host. ``staged``: takes room in the staging
-    buffer of ``dst`` until the block has ended.
+    buffer of ``dst`` until the block has ended. ``priority`` in the queue of copies, on top of the block's (smaller first);
+    None: 0 for what a block has asked for, 1 for what runs ahead, so that nobody waits for what nobody waits for.
     """
 
     what: str                         # "weights", "neurons", "experts", "kv", "result" ...
@@ -37,6 +38,12 @@ class Move:
     depth: float = 32.0
     cores: float = 1.0
     staged: bool = True
+    priority: int | None = None
+
+    @property
+    def ahead(self) -> bool:
+        """Known before any block of its step has run."""
+        return self.after == () and not self.back
 
 
 @dataclass(frozen=True, kw_only=True)

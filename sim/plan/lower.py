@@ -266,9 +266,10 @@ class _Maker:
             cap = min(cap, write)
         after = inputs if m.back or m.after is None else tuple(i for i, _ in self._named(m.after))
         takes = ((f"staging {m.dst}", m.nbytes),) if _staged(m) else ()
+        priority = block.priority + (int(m.ahead) if m.priority is None else m.priority)
         return self.add(Task(
             f"{m.what} of {block.name}", (copier(m.src, m.dst),), 0, picoseconds(latency), (Flow(m.nbytes, over, cap),),
-            after, block.priority, takes, joules=m.nbytes * sum(_joules_per_byte(self.board.tier(t)) for t in (m.src, m.dst)),
+            after, priority, takes, joules=m.nbytes * sum(_joules_per_byte(self.board.tier(t)) for t in (m.src, m.dst)),
             labels={**labels, "kind": "copy", "what": m.what, "nbytes": m.nbytes}))
 
 

@@ -16,6 +16,7 @@ from sim.techniques.speculate import Speculate
 from sim.techniques.split_experts import SplitExperts
 from sim.techniques.split_neurons import SplitNeurons
 from sim.techniques.split_ops import SplitOps
+from sim.techniques.staging import Staging
 from sim.techniques.technique import Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
@@ -33,4 +34,5 @@ TECHNIQUES: dict[str, type[Technique]] = {
     SplitExperts.name: SplitExperts,
     SplitNeurons.name: SplitNeurons,
     SplitOps.name: SplitOps,
+    Staging.name: Staging,
 }

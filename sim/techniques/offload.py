@@ -54,8 +54,8 @@ class Offload(Technique):
             if self._mine(b):
                 each[b.layer] += b.weight_bytes
         other = sum(plan.resident().get(home, {}).values()) - each.sum() + self.reserve
-        # Streamed layers pass through a staging buffer of two blocks.
-        other += 2 * max(b.weight_bytes for b in plan.blocks if self._mine(b)) if self.via == "stream" else 0.0
+        if self.via == "stream" and home not in dict(plan.staging):    # they pass through a buffer of two blocks
+            other += 2 * max(b.weight_bytes for b in plan.blocks if self._mine(b))
         room = plan.board.tier(home).capacity - other
         return int(np.searchsorted(np.cumsum(each), room, side="right")) if each.sum() > room else plan.spec.n_layers
 

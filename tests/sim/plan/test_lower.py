@@ -76,6 +76,24 @@ def test_a_move_that_is_decided_late_waits_for_who_decides(plan: Plan) -> None:
     assert done.start[block] == done.end[copy]
 
 
+def test_what_a_block_has_asked_for_overtakes_what_runs_ahead(plan: Plan) -> None:
+    ahead = plan.map(lambda b: replace(b, moves=(Move(what="weights", nbytes=2e8, src="dram", dst="vram", staged=False),))
+                     if b.part == "ffn" else b)
+    late = Move(what="kv", nbytes=1e6, src="dram", dst="vram", after=("layer 2 ffn",), staged=False)
+
+    def waited(priority: int | None) -> int:
+        """Copies that start between the asking and the start of what was asked for."""
+        asks = ahead.map(lambda b: replace(b, moves=(replace(late, priority=priority),)) if b.name == "layer 3 mixer" else b)
+        lowered = lower([asks])
+        done, names = run(lowered.graph), {t.name: i for i, t in enumerate(lowered.graph.tasks)}
+        asked = names["kv of layer 3 mixer"]
+        copies = [i for i, t in enumerate(lowered.graph.tasks) if t.labels["kind"] == "copy"]
+        return sum(bool(done.ready[asked] <= done.start[i] < done.start[asked]) for i in copies)
+
+    assert waited(None) == 0                           # but the copy under way is not stopped
+    assert waited(1) == 28                             # as urgent as prefetches: last of those that are ready
+
+
 def test_results_cross_the_link_once_however_many_need_them(plan: Plan) -> None:
     there = plan.map(lambda b: replace(b, engine="cpu") if b.layer == 5 else b)
     tasks = lower([there]).graph.tasks

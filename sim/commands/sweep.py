@@ -14,6 +14,7 @@ import numpy as np
 
 from accel_models.quantity import format_quantity
 from sim.cli import MissingExtra
+from sim.commands.sweep_explain import explain
 from sim.commands.sweep_output import page, plot
 from sim.commands.sweep_place import Place, current, dimensions, place_of, store_argument
 from sim.commands.sweep_study import study
@@ -24,6 +25,7 @@ from sim.sweep.executors import Executor, cores, executor
 from sim.sweep.export import export as write
 from sim.sweep.front import Columns, distinctions, front
 from sim.sweep.run import Progress, Run, Shard, read, trial
+from sim.sweep.search import search
 from sim.sweep.space import Space
 from sim.sweep.store import Store
 
@@ -99,13 +101,16 @@ def _go(found: Place, jobs: int | None, shard: str, place: str) -> int:
     began = time.monotonic()
     made = read(found.text, found.file)
     _without_effect(made)
+    if made.experiment.sweep.search and shard:
+        raise ValueError(f"--shard {shard}: a search has none: each point follows from those before it")
     part, workers = _shard(shard), _executor(place, cores() if jobs is None else jobs)
     with Run(made, found.text, found.store) as work:
         if stale := work.stale():
             note(f"note: {stale:,} rows in {found.store} are stale ({_changes(work)}); they are kept and not used")
         said = _Said(made, began)
         try:
-            progress = work.go(workers, shard=part, told=said)
+            progress = (_search(work, workers, said, cores() if jobs is None else jobs) if made.experiment.sweep.search else
+                        work.go(workers, shard=part, told=said))
         except KeyboardInterrupt:
             said.end()
             safe = len(work.store.done(list(work.stamps.values())))
@@ -120,6 +125,14 @@ def _go(found: Place, jobs: int | None, shard: str, place: str) -> int:
         note(" " + ", ".join(f"{n:,} {s}" for s, n in counts.items() if n)
              + f".   The front: perfboard sweep pareto {found.store.parent}/")
     return 0 if counts["ok"] else 1
+
+
+def _search(work: Run, workers: Executor, said: _Said, jobs: int) -> Progress:
+    try:
+        return search(work, workers, said, jobs=jobs)
+    except ImportError as error:
+        gp = (error.name or "").startswith("torch")
+        raise MissingExtra("gp" if gp else "sweep", "a search by Gaussian process" if gp else "a search") from None
 
 
 def _without_effect(made: Space) -> None:
@@ -211,7 +224,12 @@ def status(sweep: Path, out: str, fmt: str) -> int:
         pass
     with Run(made, found.text, found.store) as work:
         stamps = list(work.stamps.values())
-        todo, total = work.left()
+        todo: dict[int, int] = {}
+        if made.experiment.sweep.search:
+            total = len(work.store.done(stamps))
+            note("a search: how many of its trials are done is found by playing it again: perfboard sweep resume")
+        else:
+            todo, total = work.left()
         counts = _counts(work.store, stamps)
         rows: list[list[Any]] = [["points", total], ["finished", total - sum(todo.values())], ["left", sum(todo.values())]]
         rows += [[s, n] for s, n in counts.items()]
@@ -326,5 +344,5 @@ def export(sweep: Path, file: Path, out: str, stale: bool) -> int:
     return 0
 
 
-for command in (plot, page, study):
+for command in (explain, plot, page, study):
     sweep.add_command(command)

@@ -37,7 +37,7 @@ def check(space: Space, names: list[str]) -> None:
             raise ValueError(f'{where}: sweep: {name}: evaluator = "events" simulates one device; parallel devices: "closed"')
     for t in space.experiment.techniques:
         make(t["use"], {k: v for k, v in t.items() if k != "use"}, TECHNIQUES)
-    if sweep.sample is None and space.size:
+    if sweep.drawn is None and space.size:
         columns, _ = space.columns(np.arange(min(space.size, 1)))
         techniques(space, {k: v[0] for k, v in columns.items()})
 

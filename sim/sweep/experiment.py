@@ -117,6 +117,14 @@ class Sample(Strict):
     seed: int = 0
 
 
+class Search(Strict):
+    """``trials`` points chosen one after another by what the earlier ones gave."""
+
+    method: Literal["nsga2", "tpe", "gp"] = "tpe"
+    trials: int = Field(ge=1, le=10**6)
+    seed: int = 0
+
+
 class Simulation(Strict):
     """How a point is simulated (``evaluator = "events"``): decode steps (0: four) and the seed of traces."""
 
@@ -131,6 +139,7 @@ class Sweep(Strict):
     grid: dict[str, list[Value]] = Field(default_factory=dict)
     range: dict[str, Range] = Field(default_factory=dict)
     sample: Sample | None = None
+    search: Search | None = None
     when: dict[str, str] = Field(default_factory=dict)
     derived: dict[str, str | int | float] = Field(default_factory=dict)
     constraints: list[str] = Field(default_factory=list)
@@ -152,9 +161,18 @@ class Sweep(Strict):
             raise ValueError("no axis: give [sweep.grid] or [sweep.range]")
         if both := set(self.grid) & set(self.range):
             raise ValueError(f"{min(both)!r} is in both grid and range")
+        if self.sample and self.search:
+            raise ValueError("either [sweep.sample] or [sweep.search], not both")
         if not self.objectives:
             raise ValueError('no objective, e.g. tokens_per_s_per_gpu = "max"')
         return self
+
+    @property
+    def drawn(self) -> Sample | None:
+        """How points are drawn where the full grid is not meant; of a search, points as good as any to look at first."""
+        if self.search:
+            return Sample(method="random", n=self.search.trials, seed=self.search.seed)
+        return self.sample
 
 
 class Experiment(Strict):

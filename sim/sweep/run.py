@@ -124,7 +124,7 @@ class Run:
         total = 0
         for chunk in range(shard.first, -(-self.space.size // self.size), shard.of):
             keys = self.points(chunk).keys
-            total += len(np.unique(keys)) if self.space.experiment.sweep.sample else len(keys)
+            total += len(np.unique(keys)) if self.space.experiment.sweep.drawn else len(keys)
             if unfinished := int(np.sum(~_among(keys, done))):
                 todo[chunk] = unfinished
         self._done = done
@@ -164,6 +164,13 @@ class Run:
                 new = np.flatnonzero(~_among(whole.keys, self._done))
                 yield whole._replace(keys=whole.keys[new], stamps=whole.stamps[new],
                                      columns={k: v[new] for k, v in whole.columns.items()})
+
+    def improve(self, progress: Progress) -> None:
+        """The front of all feasible points that are stored, read anew."""
+        objectives = self.space.experiment.sweep.objectives
+        rows = self.store.load(list(objectives), stamps=list(self.stamps.values()), status="ok")
+        places = front(rows, objectives)
+        progress.best = {k: v[places] for k, v in rows.items()}
 
     def _improve(self, progress: Progress, results: Results) -> None:
         objectives = self.space.experiment.sweep.objectives

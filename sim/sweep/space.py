@@ -77,13 +77,13 @@ class Space:
     @cached_property
     def size(self) -> int:
         """Points before constraints."""
-        sample = self.experiment.sweep.sample
+        sample = self.experiment.sweep.drawn
         return sample.n if sample else math.prod(len(a.values) for a in self.axes)
 
     @cached_property
     def _drawn(self) -> Columns:
         """A sample's axes, sorted so that points which share model, split and device lie together."""
-        sample = self.experiment.sweep.sample
+        sample = self.experiment.sweep.drawn
         assert sample is not None
         cube = METHODS[sample.method](sample.n, len(self.axes), sample.seed)
         found = {a.name: a.at(cube[:, i]) for i, a in enumerate(self.axes)}
@@ -99,25 +99,28 @@ class Space:
 
         An axis whose condition does not hold keeps the base value (NaN for a number of the device: as its file says).
         """
-        out: Columns = {}
-        good = np.ones(len(index), dtype=bool)
-        if self.experiment.sweep.sample:
-            out = {k: v[index] for k, v in self._drawn.items()}
-            place: Columns = {}
-        else:
-            place, rest = {}, index
-            for axis in reversed(self.axes):
-                rest, place[axis.name] = np.divmod(rest, len(axis.values))
-            out = {a.name: a.values[place[a.name]] for a in self.axes}
+        if self.experiment.sweep.drawn:
+            return self.complete({k: v[index] for k, v in self._drawn.items()})
+        place: Columns = {}
+        rest = index
+        for axis in reversed(self.axes):
+            rest, place[axis.name] = np.divmod(rest, len(axis.values))
+        return self.complete({a.name: a.values[place[a.name]] for a in self.axes}, place)
+
+    def complete(self, axes: Columns, place: Columns | None = None) -> tuple[Columns, NDArray[np.bool_]]:
+        """All parameters for values of the axes, and which of them are points; ``place``: of each value on its axis."""
+        out = dict(axes)
+        n = len(next(iter(out.values())))
+        good = np.ones(n, dtype=bool)
         for name, condition in self.when.items():
-            holds = self._holds(condition, out, len(index))
+            holds = self._holds(condition, out, n)
             out[name] = self._unless(name, holds, out[name])
             if place:
                 good &= holds | (place[name] == 0)
         for name, formula in self.derived.items():
-            out[name] = self._typed(name, np.broadcast_to(formula(self._known(formula, out)), len(index)))
+            out[name] = self._typed(name, np.broadcast_to(formula(self._known(formula, out)), n))
         for limit in self.limits:
-            good &= self._holds(limit, out, len(index))
+            good &= self._holds(limit, out, n)
         return out, good
 
     def blocks(self) -> Iterator[NDArray[np.int64]]:
@@ -182,7 +185,7 @@ def space(experiment: Experiment, file: str) -> Space:
         par.value(base[k], par.kind(k, devices, f"{file}: hardware"), f"{file}: hardware.{k.removeprefix('hardware.')}")
     par.check_model_keys(base, models, devices[0], f"{file}: model")
     aliases = {k: _short(k, devices) for k in {*given, *sweep.when, *sweep.derived}}
-    axes = [_axis(aliases[k], v, devices, file, sampled=sweep.sample is not None) for k, v in given.items()]
+    axes = [_axis(aliases[k], v, devices, file, sampled=sweep.drawn is not None) for k, v in given.items()]
     names = [a.name for a in axes]
     if len(set(names)) < len(names):
         raise ValueError(f"{file}: sweep: {next(n for n in names if names.count(n) > 1)!r} is an axis twice")

@@ -156,6 +156,13 @@ class Store:
         found.sort()
         return found
 
+    def known(self, keys: NDArray[np.int64], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+        """Key -> (status, figures named) of those points that are there."""
+        columns = ", ".join(map(_quoted, ("key", "status", *names)))
+        with self._told():
+            rows = self._db.execute(f"SELECT {columns} FROM result WHERE key IN ({_list(keys.tolist())})").fetchall()
+        return {row[0]: row[1:] for row in rows}
+
     def counts(self) -> dict[tuple[int, str], int]:
         """Rows by stamp and status."""
         with self._told():

@@ -139,8 +139,9 @@ def _lut_7b(rows: Columns) -> list[str]:
     if _lookup() == "lut_dot":
         said.append("The figure of lookups is that of the single unit rtl/lut_dot with a table of its own; a tile that shares "
                     "a table among many lanes would be smaller, and its figure is not yet ours.")
-    said.append("All are taken at the same clock, at the efficiency of the GPU's own kernels and with today's registers and scratchpads whatever the number of "
-                "MACs; 8x4-bit and lookup units round activations to 8 bits, fp16 does not.")
+    said.append("All are taken at the same clock, at the efficiency of the GPU's own kernels and with today's "
+                "registers and scratchpads whatever the number of MACs; 8x4-bit and lookup units round activations to 8 bits, "
+                "fp16 does not.")
     return said
 
 

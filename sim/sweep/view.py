@@ -59,6 +59,12 @@ def short(name: str) -> str:
     return name
 
 
+def units(made: Space) -> dict[str, str]:
+    """Base units of parameters and figures that have one."""
+    found = {n: BASE[d][0] for n in made.parameters if (d := kind(n, made.devices, made.file).dimension)}
+    return found | {n: unit for n, (unit, _) in FIGURES.items()}
+
+
 def view(made: Space, store: Store, stamps: Sequence[int] | None, most: int = MOST) -> View:
     """Raises ``ValueError`` where no point is feasible."""
     objectives = store.objectives
@@ -75,13 +81,11 @@ def view(made: Space, store: Store, stamps: Sequence[int] | None, most: int = MO
     columns = {k: v[order] for k, v in found.items() if k != "id"}
     varied = [p for p in store.parameters if len(np.unique(columns[p].astype(str))) > 1]
     shown = [*objectives, *(n for n in store.figures if n not in objectives), *varied]
-    units = {n: BASE[d][0] for n in varied if (d := kind(n, made.devices, made.file).dimension)}
-    units |= {n: FIGURES[n][0] for n in store.figures if n in FIGURES}
     members = {k: v[:len(places)] for k, v in columns.items()}
     counts = sum(n for (stamp, status), n in store.counts().items()
                  if status != "ok" and (stamps is None or stamp in stamps))
     silicon_in = [n for n in (*store.figures, *made.experiment.sweep.derived) if n in (*silicon.CHIP, *silicon.SCALED)]
-    return View(f"{', '.join(made.models)} on {', '.join(made.devices)}", made.file, objectives, varied, units,
+    return View(f"{', '.join(made.models)} on {', '.join(made.devices)}", made.file, objectives, varied, units(made),
                 {k: columns[k] for k in shown}, distinctions(members, objectives), len(ids), counts,
                 [silicon.SAID, *assumptions()] if silicon_in else [])
 

@@ -11,7 +11,10 @@ import click
 from sim.output import format_option, print_rows
 
 #: What each extra adds, for people.
-ADDS = {"plots": "roofline and report figures as SVG and PNG", "dev": "what `make test` needs"}
+ADDS = {"plots": "roofline and report figures as SVG and PNG", "sweep": "guided search of design points, results as Parquet",
+        "gp": "search by Gaussian processes", "dask": "sweeps on a Dask cluster", "gpu": "`measure --backend cupy` on a GPU",
+        "measured": "import of tables kept as Parquet", "rtl": "simulation and synthesis of the hardware units",
+        "dev": "what `make test` needs"}
 #: Programs that are used when they are there.
 PROGRAMS = {"g++": "compiles RTL simulations", "make": "the two commands of the README", "nvidia-smi": "a GPU to measure on"}
 
@@ -26,6 +29,8 @@ def doctor(fmt: str) -> None:
     ]
     for text in requires("perfboard") or []:
         name, extra = _parse(text)
+        if name == "perfboard":                      # an extra that contains another, whose packages are listed there
+            continue
         found = _version(name)
         rows.append((name, extra or "core", found or "missing",
                      "" if found else f"pip install 'perfboard[{extra}]' adds {ADDS.get(extra, extra)}"))

@@ -150,3 +150,13 @@ def test_bad_systems(tmp_path: Path, text: str, message: str) -> None:
     path.write_text('name = "s"\ntitle = "S"\n' + text)
     with pytest.raises(ValueError, match=re.escape(message)):
         load_system(path)
+
+
+def test_the_systems_of_the_readme_load(tmp_path: Path) -> None:
+    text = (Path(registry.__file__).parent / "devices" / "README.md").read_text(encoding="utf-8")
+    found = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[[device]]" in block]
+    assert len(found) == 2
+    for block in found:
+        path = tmp_path / "mine.toml"
+        path.write_text(block, encoding="utf-8")
+        assert load_system(path).name in block

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,21 @@ def test_what_is_missing_says_what_would_bring_it(capsys: pytest.CaptureFixture[
     assert rows["matplotlib"]["found"] == "missing"
     assert rows["matplotlib"]["note"] == "pip install 'perfboard[plots]' adds roofline and report figures as SVG and PNG"
     assert rows["g++"] == {"what": "g++", "part of": "program", "found": "missing", "note": "compiles RTL simulations"}
+
+
+def test_every_extra_is_explained() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(doctor.ADDS) == set(project["optional-dependencies"])
+
+
+def test_an_extra_within_an_extra_is_no_package(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["numpy>=1.26", 'cocotb; extra == "rtl"', 'perfboard[rtl]; extra == "dev"']
+    monkeypatch.setattr(doctor, "requires", lambda name: lines)
+    with pytest.raises(SystemExit):
+        main(["doctor", "--format", "json"])
+    names = [row["what"] for row in json.loads(capsys.readouterr().out)]
+    assert names.count("perfboard") == 1
+    assert {"numpy", "cocotb"} <= set(names)
 
 
 @pytest.mark.parametrize(("line", "name", "extra"), [

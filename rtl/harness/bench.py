@@ -75,6 +75,7 @@ class Bench(ABC):
     outputs: ClassVar[Mapping[str, tuple[str, ...]]]
     cfg: ClassVar[tuple[str, ...]] = ()
     flags: ClassVar[tuple[str, ...]] = ()                #: outputs compared at the end of a job (err, counters)
+    counters: ClassVar[tuple[str, ...]] = ()             #: flags that count events since reset (16 bits, wrap); others stick
 
     def __init__(self, params: Params) -> None:
         self.p = self.unit.resolve(params)

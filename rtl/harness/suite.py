@@ -69,7 +69,8 @@ class Session:
                 compare(f"{s} (oracle)", got, list(job.expected[s]), whole)
         if whole:
             for f, v in BENCH.predict_flags(job.cfg, seen).items():
-                self.sticky[f] = self.sticky.get(f, 0) | v
+                before = self.sticky.get(f, 0)
+                self.sticky[f] = (before + v) & 0xFFFF if f in BENCH.counters else before | v
             for f, v in self.sticky.items():
                 if trace.flags[f] != v:
                     raise MismatchError(f"{f} is {trace.flags[f]}, golden {v}")

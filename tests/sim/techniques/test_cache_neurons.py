@@ -12,6 +12,7 @@ from sim.plan.block import Block, Move, Plan
 from sim.query import Query, resolve
 from sim.simulate import plan_of, simulate
 from sim.techniques import TECHNIQUES
+from sim.techniques.cache_neurons import trace_misses
 from sim.techniques.technique import parse
 from workloads.ops import Elementwise, Gemm
 
@@ -203,3 +204,11 @@ def test_biases_and_shared_parts_stay_beside() -> None:
     stored = dict(cached.weights)
     assert stored["flash"] == 16384 * 2 * 4096 * 2
     assert stored["dram"] == dense.weight_bytes - stored["flash"] > 0
+
+
+def test_a_long_run_makes_its_trace_once() -> None:
+    """Not one a step, each a step longer: the time to plan would grow with the square of the steps."""
+    trace_misses.cache_clear()
+    for step in range(0, 24, 4):                       # 41 to 61 tokens of the trace
+        plan(CPU, SPARSE, "cache_neurons:size=0.3,reuse=0.5,warm=40", step=step)
+    assert trace_misses.cache_info().misses == 1

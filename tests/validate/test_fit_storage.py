@@ -40,6 +40,14 @@ def test_points_held_back_are_met(found: dict[str, Curve], device: str, held: fl
     assert e.max() < worst
 
 
+def test_the_page_says_what_the_fit_reaches(found: dict[str, Curve]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text(encoding="utf-8")
+    for c in found.values():
+        e, before = (error(p, c.measured)[~c.fitted] for p in (c.predicted, c.unfitted))
+        figures = " | ".join(f"{100 * x:.1f} %" for x in (e.mean(), e.max(), before.mean()))
+        assert f"| `{c.device}` | {len(e)} | {figures} |" in page
+
+
 @pytest.mark.parametrize("sequential", [0, 1])
 def test_both_patterns_of_the_grid_are_met(found: dict[str, Curve], sequential: int) -> None:
     c = found["nvme_pcie4"]

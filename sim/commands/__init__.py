@@ -7,7 +7,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "predict": ("sim.commands.predict:predict", "a table of operations in, the same table with predicted times out", "ask"),
     "simulate": ("sim.commands.simulate:simulate", "event simulation of a step, with techniques and a timeline", "simulate"),
     "tasks": ("sim.commands.tasks:tasks", "a task graph of your own: schedule, bounds, critical path, timeline", "simulate"),
-    "sweep": ("sim.commands.sweep:sweep", "design spaces of millions of points: run, status, resume, pareto, export",
+    "sweep": ("sim.commands.sweep:sweep", "design spaces of millions of points: run, pareto, explain, page, study",
               "explore"),
     "hw": ("sim.commands.hw:hw", "devices and systems: show, list, check, new, diff", "data"),
     "model": ("sim.commands.model:model", "models: show, list, check", "data"),

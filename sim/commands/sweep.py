@@ -19,7 +19,7 @@ from sim.commands.sweep_output import page, plot
 from sim.commands.sweep_place import Place, current, dimensions, place_of, store_argument
 from sim.commands.sweep_study import study
 from sim.output import FIGURES, format_option, note, print_rows
-from sim.sweep import identity
+from sim.sweep import identity, silicon
 from sim.sweep.evaluate import STATUS
 from sim.sweep.executors import Executor, cores, executor
 from sim.sweep.export import export as write
@@ -45,6 +45,9 @@ def sweep() -> None:
     perfboard sweep run chips.toml --dry-run       # how many points, how long, how large
     perfboard sweep run chips.toml -j 2            # into run/sweep.sqlite; Ctrl-C and go on later
     perfboard sweep pareto run/                    # the front, and what sets its members apart
+    perfboard sweep explain run/                   # which parameters move what, and where the knees are
+    perfboard sweep page run/                      # one page to explore it, offline
+    perfboard sweep study                          # bundled studies
     """
 
 
@@ -274,6 +277,8 @@ def pareto(sweep: Path, out: str, fmt: str, top_n: int, stale: bool) -> int:
         members = {k: v[place] for k, v in members.items() if k != "id"}
         _print_front(members, objectives, dimensions(made), fmt, top_n)
         note(f"front of {len(ids):,} among {n:,} feasible points")
+        if any(f in (*silicon.CHIP, *silicon.SCALED) for f in store.figures):
+            note(f"note: {silicon.SAID}")
     return 0
 
 

@@ -24,7 +24,8 @@ MOST = 3000
 @dataclass(frozen=True)
 class View:
     """``columns``: objectives with their intervals, varied parameters and kept figures of the points shown, members of the
-    front first and in its order; ``apart``: what distinguishes each of those. ``of``: feasible points in all."""
+    front first and in its order; ``apart``: what distinguishes each of those. ``front_of`` members and ``of`` feasible
+    points in all."""
 
     title: str
     file: str
@@ -33,6 +34,7 @@ class View:
     units: dict[str, str]
     columns: Columns
     apart: list[str]
+    front_of: int
     of: int
     infeasible: int
     rests_on: list[str]
@@ -47,8 +49,10 @@ class View:
 
     def said(self) -> str:
         """How many points are shown of how many."""
-        shown = "all are shown" if self.n == self.of else f"{self.n:,} are shown: the front, and others drawn evenly by rank"
-        return (f"{self.of:,} feasible points, {self.n_front:,} of them on the front; {shown}."
+        shown = ("all are shown" if self.n == self.of else
+                 f"{self.n:,} are shown: the front, and others drawn evenly by rank" if self.n_front == self.front_of else
+                 f"{self.n:,} members of the front are shown, drawn evenly along it")
+        return (f"{self.of:,} feasible points, {self.front_of:,} of them on the front; {shown}."
                 + (f" {self.infeasible:,} more are infeasible or errors." if self.infeasible else ""))
 
 
@@ -75,6 +79,8 @@ def view(made: Space, store: Store, stamps: Sequence[int] | None, most: int = MO
     places = front(rows, objectives)
     if not len(places):
         raise ValueError(f"{store.path}: every point lacks one of the objectives {', '.join(objectives)}")
+    front_of = len(places)
+    places = places if front_of <= most else places[np.linspace(0, front_of - 1, most).astype(np.intp)]
     chosen = ids[np.concatenate([places, _others(rows, objectives, places, max(most - len(places), 0))])]
     found = store.load(["id", *store.parameters, *store.figures], ids=chosen.tolist())
     order = np.argsort(np.argsort(chosen, kind="stable"), kind="stable")     # rows come by id
@@ -86,7 +92,7 @@ def view(made: Space, store: Store, stamps: Sequence[int] | None, most: int = MO
                  if status != "ok" and (stamps is None or stamp in stamps))
     silicon_in = [n for n in (*store.figures, *made.experiment.sweep.derived) if n in (*silicon.CHIP, *silicon.SCALED)]
     return View(f"{', '.join(made.models)} on {', '.join(made.devices)}", made.file, objectives, varied, units(made),
-                {k: columns[k] for k in shown}, distinctions(members, objectives), len(ids), counts,
+                {k: columns[k] for k in shown}, distinctions(members, objectives), front_of, len(ids), counts,
                 [silicon.SAID, *assumptions()] if silicon_in else [])
 
 

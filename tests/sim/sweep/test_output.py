@@ -68,14 +68,25 @@ def test_the_page_loads_nothing_and_holds_every_point(place):
     assert "&lt;script&gt;.toml" in html
 
 
+def test_the_terminal_says_what_areas_rest_on(place):
+    _, out, err = call(place, f"pareto {place}/run")
+    assert "±" in out
+    assert "after LLMCompass" in err
+
+
 def test_a_large_sweep_is_thinned_and_it_is_said(place):
-    call(place, f"page {place}/run --most 5 -f {place}/few.html")
-    html = (place / "few.html").read_text()
-    whole = data((place / "run/sweep.html").read_text()) if (place / "run/sweep.html").exists() else None
-    found = data(html)
-    assert found["n"] == max(5, found["front"])              # the front is never thinned
-    assert whole is None or found["front"] == whole["front"]
-    assert "the front, and others drawn evenly by rank" in html
+    call(place, f"page {place}/run -f {place}/all.html")
+    whole = data((place / "all.html").read_text())
+    some = whole["front"] + 2
+    assert some < 18
+    call(place, f"page {place}/run --most {some} -f {place}/few.html")
+    few = (place / "few.html").read_text()
+    assert (data(few)["n"], data(few)["front"]) == (some, whole["front"])
+    assert f"{some} are shown: the front, and others drawn evenly by rank" in few
+    call(place, f"page {place}/run --most 3 -f {place}/three.html")
+    three = (place / "three.html").read_text()
+    assert (data(three)["n"], data(three)["front"]) == (3, 3)
+    assert f"18 feasible points, {whole['front']} of them on the front; 3 members of the front are shown" in three
 
 
 @pytest.mark.parametrize("kind", ["front", "parallel", "heat", "knee"])

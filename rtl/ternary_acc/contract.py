@@ -65,8 +65,8 @@ UNIT = Unit(
     ),
     bins=bins,
     survivors={
-        "trit_decode5: constant: wire [1:0] r1 = r2[1:0] - (two[1] ? 2'd2 : some[1] ? 2'd3 : 2'd0); -> "
-        "wire [1:0] r1 = r2[2:0] - (two[1] ? 2'd2 : some[1] ? 2'd3 : 2'd0);": "two bits of the difference are kept",
+        "ternary_acc: constant: for (g = 0; g < NO*(L/5); g = g + 1) begin : g_byte -> "
+        "for (g = 0; g < NO*(L/4); g = g + 1) begin : g_byte": "decoders beyond the last byte drive nothing",
     },
     macs_per_cycle=lambda p, cfg: float(p["NO"] * p["L"]),
     formats={"W2A8": ("20x4", {}), "W1.6A8": ("20x4 packed", {})},

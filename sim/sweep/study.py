@@ -117,8 +117,11 @@ def _lut_fill() -> dict[str, str]:
             "per_unit": repr(base.get("engine.matrix.rate.fp16") / base.get("engine.matrix.units")), **_stacked("h100_sxm")}
 
 
+_LUT_AXES = {"var.macs": "MACs per processor", "var.stacks": "stacks", UNITS: "processors", L2: "cache"}
+
+
 def _lut_7b(rows: Columns) -> list[str]:
-    said, found = [], {}
+    said, found, edges = [], {}, set[str]()
     for name, ge in _ge_per_mac().items():
         mine = {k: v[np.isclose(rows["var.ge"], ge, rtol=1e-4)] for k, v in rows.items()}
         if not len(mine["status"]):
@@ -132,10 +135,16 @@ def _lut_7b(rows: Columns) -> list[str]:
                     f"tokens/s in {chip['chip_mm2']:.0f} mm2 ({chip[UNITS]:.0f} processors of {chip['var.macs']:g} times the "
                     f"MACs of today's, {chip['var.stacks']:.0f} stacks, {chip[L2] / 2**20:.3g} MiB; the arithmetic takes "
                     f"{own:.1f} mm2); the fastest first token {1e3 * mine['ttft_s'][j]:.0f} ms.")
+        edges |= {name for k, name in _LUT_AXES.items() if chip[k] in (rows[k].min(), rows[k].max())}
     base, lookup = found.get("fp16 multipliers", np.nan), f"lookups ({_lookup()})"
     changes = ", ".join(f"{k} {100 * (v / base - 1):+.1f} %" for k, v in found.items() if k != "fp16 multipliers")
     said.append(f"Against fp16 multipliers in the same 400 mm2: {changes} tokens/s. "
                 + _verdict(found.get(lookup, np.nan), found.get("8x4-bit multipliers", np.nan)))
+    span = np.nanmax((rows[f"{SPEED}_hi"] - rows[f"{SPEED}_lo"]) / rows[SPEED])
+    said.append(f"Each throughput is uncertain by up to ±{50 * span:.0f} % (80 %); the kinds differ in area alone, so that "
+                "most of that error is common to them.")
+    if edges:
+        said.append(f"The best lie at the edge of what was tried in {', '.join(sorted(edges))}: wider axes may find better.")
     if _lookup() == "lut_dot":
         said.append("The figure of lookups is that of the single unit rtl/lut_dot with a table of its own; a tile that shares "
                     "a table among many lanes would be smaller, and its figure is not yet ours.")

@@ -29,7 +29,8 @@ COUNTED = 0.05
 
 class Deviation(NamedTuple):
     """What one kernel adds to the log standard deviation of a figure. ``kernel`` is equal on two sides only where
-    formats, shapes, device and framework are; ``own``: its parameters were fitted on this device."""
+    formats, shapes, device and framework are (of simulated sides: the kind of work, see ``validate.case_simulated``);
+    ``own``: its parameters were fitted on this device."""
 
     op_class: str
     kernel: str

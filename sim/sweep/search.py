@@ -46,7 +46,7 @@ def search(work: Run, executor: Executor, told: Callable[[Progress], None] | Non
         keys = identity.keys(columns, made.parameters, stamps)
         new = _new(work, keys, good)
         _compute(work, executor, Task(work.text, made.file, -1, keys, stamps, columns), new, jobs)
-        for trial, row in zip(trials, _rows(work, keys, good), strict=True):
+        for trial, row in zip(trials, _rows(work, keys), strict=True):
             _tell(study, trial, row)
         progress.before += len(trials) - len(new)
         progress.done += len(new)
@@ -112,12 +112,12 @@ def _compute(work: Run, executor: Executor, whole: Task, new: NDArray[np.intp], 
         work.store.add(task.keys, task.stamps, task.columns, results)
 
 
-def _rows(work: Run, keys: NDArray[np.int64], good: NDArray[np.bool_]) -> list[tuple[int, list[float]]]:
-    """Status and objectives of each point; those that the constraints rule out are errors."""
+def _rows(work: Run, keys: NDArray[np.int64]) -> list[tuple[int, list[float]]]:
+    """Status and objectives of each point; those that the constraints rule out are in no store, and errors here."""
     objectives = list(work.space.experiment.sweep.objectives)
     there = work.store.known(keys, objectives)
     none = (ERROR, *[np.nan] * len(objectives))
-    found = [there.get(k, none) if g else none for k, g in zip(keys.tolist(), good.tolist(), strict=True)]
+    found = [there.get(k, none) for k in keys.tolist()]
     return [(int(row[0]), [np.nan if x is None else float(x) for x in row[1:]]) for row in found]
 
 

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from sim.cli import MissingExtra, cli
 from sim.sweep import identity
 from sim.sweep import view as views
+from sim.sweep.page import sweep_page
+from sim.sweep.view import View
 from tests.sim.sweep.small import HEAD, text
 
 SWEEP = """[sweep.grid]
@@ -61,11 +63,24 @@ def test_the_page_loads_nothing_and_holds_every_point(place):
     assert sorted(set(columns["workload.concurrency"]["values"])) == [1, 4, 16]
     assert columns["hardware.memory.hbm.bandwidth"]["unit"] == "B/s"
     assert columns["area_mm2"]["goal"] == "min"
+    speeds = columns["tokens_per_s_per_gpu"]["values"]
+    assert speeds[:found["front"]] == sorted(speeds[:found["front"]], reverse=True)
+    assert speeds[0] == max(speeds)
+    first = re.search(r"<tbody>\s*<tr>(.*?)</tr>", html, re.S)[1]
+    assert f'data-v="{speeds[0]:.5g}' in first
+    assert "best tokens_per_s_per_gpu" in first
     assert html.count("<tr>") == found["front"] + 1
     assert "best tpot_s" in html
     assert "no changed chip was ever compared" in html
     assert "<h1>Sweep: llama-3.1-8b on h200_sxm</h1>" in html
     assert "&lt;script&gt;.toml" in html
+
+
+def test_no_name_ends_the_script_early():
+    found = View("t", "f", {"a": "min"}, ["p"], {}, {"a": np.array([1.0]), "p": np.array(["</script><b>"])}, ["x"], 1, 1, 0, [])
+    html = sweep_page(found)
+    assert "</script><b>" not in html
+    assert data(html)["columns"][1]["values"] == ["</script><b>"]
 
 
 def test_the_terminal_says_what_areas_rest_on(place):

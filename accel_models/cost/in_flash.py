@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from accel_models.cost.terms import Array, as_floats
+from rtl.flash_page_gemv import contract
 
 
 class InFlash(NamedTuple):
@@ -45,12 +46,9 @@ class InFlash(NamedTuple):
 
 
 def page_cycles(page: ArrayLike, *, macs: ArrayLike, outliers: ArrayLike = 0.0) -> Array:
-    """Cycles of a core from the page's command to its last row: page / macs + outliers + 2 + [outliers > 0].
-
-    Weights of one byte. Cycle contract of the unit ``flash_page_gemv``.
-    """
+    """Cycles of a core from the page's command to its last row: the unit's contract, for weights of one byte."""
     page, macs, outliers = as_floats(page, macs, outliers)
-    return np.asarray(np.ceil(page / macs) + outliers + 2.0 + (outliers > 0))
+    return np.asarray(contract.page_cycles(page, macs=macs, entries=outliers))
 
 
 #: Heights that a tile may have.

@@ -11,6 +11,7 @@ from accel_models.bind_storage import in_flash
 from accel_models.cost.in_flash import InFlash, gemv, page_cycles
 from accel_models.device import build
 from accel_models.registry import load_device
+from rtl.harness.registry import load
 
 S: dict[str, float] = {"n_channels": 8, "cores_per_channel": 4, "page": 16384, "t_read": 30e-6, "channel_rate": 1e9,
                        "core_clock": 400e6, "macs": 2, "planes": 2}
@@ -25,6 +26,13 @@ def test_cycles_of_a_page() -> None:
     assert page_cycles(16384, macs=2, outliers=163) == 8358            # simulated figure of the unit
     assert page_cycles(16384, macs=2) == 8194
     assert page_cycles(16384, macs=[2, 4]).tolist() == [8194, 4098]
+
+
+def test_cycles_are_those_of_the_unit() -> None:
+    """From the command; the unit's own count starts with the vector, cols / macs edges before."""
+    macs, outliers = np.array([2, 4]), np.array([[0], [1], [163]])
+    unit = load("flash_page_gemv").cycles(1, outliers, page=4096, cols=64, macs=macs) - 64 // macs
+    assert page_cycles(4096, macs=macs, outliers=outliers).tolist() == unit.tolist()
 
 
 @pytest.mark.parametrize("name", DESIGNS)

@@ -10,7 +10,7 @@ import numpy as np
 from rtl.flash_page_gemv.golden import secded_decode
 from rtl.harness.unit import Beat, Illegal, Mutant, Parameter, Params, Unit, clog2
 
-TESTED = {"pages": (1, 3), "entries": (0, 255), "page": (64, 16384), "cols": (8, 256), "macs": (2, 4)}
+TESTED = {"pages": (1, 3), "entries": (0, 163), "page": (48, 16384), "cols": (8, 256), "macs": (2, 4)}
 SMALL = {"PAGE": 64, "AW": 14, "COLS": 16, "CAW": 4}
 WIDE = {"PAGE": 128, "AW": 7, "COLS": 8, "CAW": 3, "NMAC": 4, "NW": 2, "ACC_W": 18}
 PART = {"PAGE": 48, "AW": 6, "COLS": 8, "CAW": 3}
@@ -111,10 +111,10 @@ def bins(p: Params) -> list[str]:
 UNIT = Unit(
     name="flash_page_gemv", law="E", text="in-flash core: a page of INT8 weights times a vector, outliers protected",
     parameters={
-        "PAGE": Parameter(16384, (48, 64, 128, 1024, 16384), "weights of a page"),
-        "AW": Parameter(lambda p: clog2(p["PAGE"]), (6, 7, 10, 14), "address of a weight [bit]"),
-        "COLS": Parameter(256, (8, 16, 64, 256), "weights of a row, 2^CAW"),
-        "CAW": Parameter(lambda p: clog2(p["COLS"]), (3, 4, 6, 8), "bits of a weight's place in its row"),
+        "PAGE": Parameter(16384, (48, 64, 128, 16384), "weights of a page"),
+        "AW": Parameter(lambda p: clog2(p["PAGE"]), (6, 7, 14), "address of a weight [bit]"),
+        "COLS": Parameter(256, (8, 16, 256), "weights of a row, 2^CAW"),
+        "CAW": Parameter(lambda p: clog2(p["COLS"]), (3, 4, 8), "bits of a weight's place in its row"),
         "NMAC": Parameter(2, (2, 4), "weights per beat, 2^NW"),
         "NW": Parameter(lambda p: clog2(p["NMAC"]), (1, 2), "bits of a weight's place in its beat"),
         "ACC_W": Parameter(32, (18, 32), "accumulator [bit], wraps"),

@@ -495,19 +495,20 @@ def front_figure(view: View) -> Figure:
     fig, ax = _sweep_axes(view, "the front")
     front = slice(0, view.n_front)
     ax.scatter(c[x][view.n_front:], c[y][view.n_front:], s=9, color=OTHER, alpha=0.35, lw=0, label="feasible")
-    spans = [interval(view.columns, k) for k in (x, y)]
-    errors = [None if s is None else np.abs(np.stack(s)[:, front] - c[k][front]) for k, s in zip((x, y), spans, strict=True)]
-    ax.errorbar(c[x][front], c[y][front], xerr=errors[0], yerr=errors[1], fmt="none", ecolor=SKY, elinewidth=0.8, alpha=0.7,
-                zorder=2, label="80 % interval")
     two = {k: view.objectives[k] for k in (x, y)}
     edge = nondominated({k: c[k][front] for k in two}, two)
+    some = edge[np.unique(np.linspace(0, len(edge) - 1, 12).astype(int))]       # more crosses would hide the points
+    spans = [interval(view.columns, k) for k in (x, y)]
+    errors = [None if s is None else np.abs(np.stack(s)[:, some] - c[k][some]) for k, s in zip((x, y), spans, strict=True)]
+    ax.errorbar(c[x][some], c[y][some], xerr=errors[0], yerr=errors[1], fmt="none", ecolor=SKY, elinewidth=1.0, alpha=0.9,
+                zorder=2, label="80 % interval (some)")
     ax.plot(c[x][front][edge], c[y][front][edge], color=BLUE, lw=1.2, zorder=3)
     ax.scatter(c[x][front], c[y][front], s=26, color=BLUE, edgecolors=BG, lw=0.7, zorder=4, label="front")
     if view.n_front > 2:
         at = knee({k: c[k][front] for k in view.objectives}, view.objectives)
-        ax.scatter([c[x][at]], [c[y][at]], s=95, marker="D", color=RED, edgecolors=BG, zorder=5, label="knee")
+        ax.scatter([c[x][at]], [c[y][at]], s=95, marker="D", color=RED, edgecolors=BG, zorder=5, label="knee of all objectives")
     _scales(ax, view, x, y)
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(framealpha=0.85, edgecolor="none", fontsize=8)
     return fig
 
 

@@ -139,7 +139,10 @@ def test_the_same_work_on_the_same_parts_cancels() -> None:
 def test_other_work_on_the_same_parts_does_not() -> None:
     """Neurons read here and there against layers in order, a sparse product against a dense one."""
     alike = width("tpot", [OFFLOAD], [OFFLOAD], osl=40)
-    for quantity in ("tpot", "energy"):
-        assert width(quantity, [SPARSE, NEURONS], [OFFLOAD]) > max(10 * alike, 0.05) 
-    dense, sparse = ([OFFLOAD, {"use": "run_on", "engine": "cpu"}, *more] for more in ([], [SPARSE]))
-    assert width("tpot", sparse, dense) > 0.02
+    assert width("tpot", [SPARSE, NEURONS], [OFFLOAD]) > max(10 * alike, 0.05)
+    assert width("energy", [SPARSE, NEURONS], [OFFLOAD]) > 0.5
+    there: dict[str, Any] = {"use": "run_on", "engine": "cpu"}
+    assert width("tpot", [there, SPARSE], [there]) > 0.02
+    side = Side(model="llama-2-7b", hw="pc_low", isl=64, osl=32, steps=2, techniques=(there, SPARSE))
+    kinds = {d.kernel.split()[-1] for d in evaluate_simulated(side, "tpot").spread if d.op_class == "cpu gemm"}
+    assert kinds == {"dense", "sparse"}

@@ -60,7 +60,8 @@ def test_a_figure_that_is_missing_is_named(odd: Any) -> None:
 def test_one_engine_of_a_device_sees_its_own_rates_and_bandwidth() -> None:
     phone = load_device("snapdragon_8_gen_3")
     cpu = phone.seen_by("vector")
-    assert cpu.matrix is not None and cpu.matrix.kind == phone.engine["vector"].kind
+    assert cpu.matrix is not None
+    assert cpu.matrix.kind == phone.engine["vector"].kind
     assert "vector" not in cpu.engine
     with pytest.raises(ValueError, match=r"no engine 'dsp'; it has .*vector"):
         phone.seen_by("dsp")

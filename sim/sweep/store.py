@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,10 @@ class Store:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                store = _created(path, identity)
+                _create(path, identity)
             except sqlite3.Error as error:
                 raise ValueError(f"{path}: {_reason(error)}") from None
+            return cls.at(path, identity, text, file)
         store._describe(identity, text, file)
         return store
 
@@ -244,8 +245,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _created(path: Path, identity: Identity) -> Store:
-    """An empty store with all its tables, or no file at all."""
+def _create(path: Path, identity: Identity) -> None:
+    """An empty store with all its tables under its name at once, so that another process sees it whole or not at all; one
+    that was there first stays."""
+    new = path.with_name(f"{path.name}.new-{os.getpid()}")
+    try:
+        _fill(new, identity)
+        if path.exists() and not path.stat().st_size:
+            path.unlink(missing_ok=True)                # left by a process that was killed before it had written
+        with suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        for part in (new, *(new.with_name(new.name + end) for end in ("-wal", "-shm"))):
+            part.unlink(missing_ok=True)
+
+
+def _fill(path: Path, identity: Identity) -> None:
     db = _connect(path)
     typed = [f"{_quoted(n)} {t}" for n, t in identity.parameters.items()] + [f"{_quoted(n)} REAL" for n in identity.figures]
     facts = {"schema": VERSION, "identity": identity.sweep, "parameters": identity.parameters, "figures": identity.figures,
@@ -262,7 +277,7 @@ def _created(path: Path, identity: Identity) -> Store:
     for key, value in facts.items():
         db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
     db.execute("COMMIT")
-    return Store(path, db)
+    db.close()                                          # the last to close takes the log over into the file
 
 
 def _json(names: Sequence[str] | Mapping[str, str]) -> str:

@@ -58,8 +58,10 @@ def start(tmp_path):
 
     def go(*options):
         command = [sys.executable, "-m", "sim.cli", "sweep", *options]
+        # Where the tests run in the background of a shell, interrupts are ignored, and a child would inherit that.
         process = subprocess.Popen(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                                   start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
         started.append(process)
         return process
 
@@ -111,7 +113,7 @@ def _group(leader):
 
 
 def test_ctrl_c_stops_with_130_and_says_how_to_go_on(tmp_path, start):
-    (tmp_path / "x.toml").write_text(text(LONG.replace("n = 2000", "n = 40000")))       # never through before the signal
+    (tmp_path / "x.toml").write_text(text(LONG.replace("n = 2000", "n = 20000")))       # never through before the signal
     process = start("run", "x.toml", "-j", "2")
     until_some_are_done(tmp_path / "run", process)
     os.killpg(process.pid, signal.SIGINT)

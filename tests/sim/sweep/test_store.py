@@ -1,6 +1,7 @@
 """What the store keeps, refuses, and survives."""
 
 import json
+import multiprocessing
 import sqlite3
 import subprocess
 import sys
@@ -49,6 +50,29 @@ def test_the_view_has_the_agreed_columns(tmp_path):
     assert time.time() - t < 60
     assert dict(db.execute("SELECT name, direction FROM objective")) == {"tokens_per_s_per_gpu": "max",
                                                                          "j_per_output_token": "min"}
+
+
+def _opened(path, barrier, said):
+    barrier.wait()
+    try:
+        with Run(made(TINY), text(TINY), path / "sweep.sqlite"):
+            said.put("")
+    except ValueError as error:
+        said.put(str(error))
+
+
+def test_processes_that_begin_at_once_find_one_whole_store(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    for i in range(8):
+        barrier, said = fork.Barrier(4), fork.Queue()
+        path = tmp_path / str(i)
+        started = [fork.Process(target=_opened, args=(path, barrier, said)) for _ in range(4)]
+        for process in started:
+            process.start()
+        assert [said.get(timeout=30) for _ in started] == [""] * 4
+        for process in started:
+            process.join()
+        assert [p.name for p in path.iterdir() if ".new-" in p.name] == []
 
 
 def test_a_finished_point_is_never_computed_twice(tmp_path):

@@ -126,6 +126,14 @@ def _index(op: str, overlays: bool = False) -> dict[str, list[_Entry]]:
     return found
 
 
+def fitted_on(op: str, variant: str, device: str) -> bool:
+    """Was a set of this variant fitted on this very device?"""
+    try:
+        return any(s.device == device for s in _index(op, True).get(variant, ()))
+    except FileNotFoundError:
+        return False
+
+
 @cache
 def lookup(op: str, variant: str, device: str, generation: str, framework: str = "", overlays: bool = True) -> Found:
     """Best set for a device: its own, else its generation's pooled one, else the pool of all ("transferred").

@@ -15,7 +15,8 @@ from accel_models.bind import Hardware, take
 from accel_models.columns import Priced, Stack, eager, power_interval
 from accel_models.cost.terms import Array, Cost
 from accel_models.families import FAMILIES, Pricer
-from accel_models.families.general import PRICERS
+from accel_models.families.general import PRICERS, fitted_as
+from accel_models.fitted_store import fitted_on
 from accel_models.kernels import kernels
 from workloads.ops import LABEL, NUMBERS, Op
 
@@ -88,17 +89,28 @@ def _alike(ops: Sequence[Op], hw: Hardware, pricers: Mapping[type[Op], Pricer], 
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, op in enumerate(ops):
         label = LABEL.get(type(op))
-        groups.setdefault((type(op), _shape(op), getattr(op, label) if label else ""), []).append(i)
-    axes = max([n_axes, *(len(shape) - paired for _, shape, _ in groups)])
-    for (kind, *_), members in groups.items():
+        own = type(op) in pricers and not _calibrated(op, hw)
+        groups.setdefault((type(op), _shape(op), getattr(op, label) if label else "", own), []).append(i)
+    axes = max([n_axes, *(len(shape) - paired for _, shape, *_ in groups)])
+    for (kind, *_, own), members in groups.items():
         chosen = [ops[i] for i in members]
         fields = {f: _stack([getattr(op, f) for op in chosen], axes, paired) for f in NUMBERS[kind]}
         with np.errstate(over="ignore"):        # the share 1 / (1 + x^2) of a cache that is not there is 0, as meant
-            stack = (pricers.get(kind) or PRICERS[kind])(chosen, fields, hw, framework)
+            stack = (pricers if own else PRICERS)[kind](chosen, fields, hw, framework)
         parts = (_rows(a, len(members), axes) for a in (*stack.cost, stack.lo, stack.hi, stack.energy))
         for i, (*cost, lo, hi, joules), source in zip(members, zip(*parts, strict=False), stack.sources, strict=True):
             out[i] = Priced(Cost(*cost), lo, hi, joules, source)
     return [p for p in out if p is not None]
+
+
+def _calibrated(op: Op, hw: Hardware) -> bool:
+    """Was the general formula fitted on these very devices (by ``perfboard calibrate``)? It then knows them better than
+    their family does."""
+    for name, native in {(identity[0], native) for identity, native in zip(hw.identity, hw.native, strict=True)}:
+        found = fitted_as(op, native)
+        if found is None or not fitted_on(*found, name):
+            return False
+    return True
 
 
 def _shape(op: Op) -> tuple[int, ...]:

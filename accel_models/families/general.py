@@ -163,3 +163,14 @@ def _collective(ops: Sequence[Collective], f: dict[str, Array], hw: Hardware, fr
 PRICERS: dict[type[Op], Pricer] = {
     Gemm: _gemm, Moe: _moe, Attention: _attention, Scan: _scan, Elementwise: _elementwise, Collective: _collective,
 }
+
+
+def fitted_as(op: Op, native: frozenset[str]) -> tuple[str, str] | None:
+    """Fit and variant under which the general formulas look up a kernel that people calibrate; None for the others."""
+    if isinstance(op, Gemm):
+        return "gemm", multiply(op.a, op.w, native).variant
+    if isinstance(op, Elementwise):
+        return "elementwise", KIND_BORROWS[op.kind]
+    if isinstance(op, Attention):
+        return "attention", attention_variant(op.phase, op.q if get_format(op.q).compute in native else "", op.kv)
+    return None

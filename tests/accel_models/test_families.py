@@ -26,18 +26,30 @@ def _doubled(ops: Sequence[Op], numbers: dict[str, Any], hw: Hardware, framework
     return stack._replace(cost=stack.cost._replace(time=stack.cost.time * factor))
 
 
+def _plain() -> Any:
+    """An A40 under a name that nothing was fitted on."""
+    return load_device("a40").model_copy(update={"name": "unheard_of"})
+
+
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(families.FAMILIES, "odd", {Gemm: _doubled})
-    raw = load_device("a40").model_dump()
+    raw = _plain().model_dump()
     raw["engine"]["matrix"] |= {"kind": "odd", "figure": {"slowness": {"value": 2, "kind": "assumed", "note": "a test"}}}
     return type(load_device("a40")).model_validate(raw)
 
 
 def test_a_registered_kind_is_priced_by_its_own_formula_and_the_rest_by_the_general_one(odd: Any) -> None:
-    general, own = price(OPS, bind([load_device("a40")])), price(OPS, bind([odd]))
+    general, own = price(OPS, bind([_plain()])), price(OPS, bind([odd]))
     np.testing.assert_allclose(own[0].cost.time, 2 * general[0].cost.time)
     np.testing.assert_allclose(own[1].cost.time, general[1].cost.time)
+
+
+def test_a_device_that_the_general_formula_was_fitted_on_keeps_it(odd: Any) -> None:
+    known = odd.model_copy(update={"name": "a40"})
+    own, general = price(OPS, bind([known])), price(OPS, bind([load_device("a40")]))
+    np.testing.assert_allclose(own[0].cost.time, general[0].cost.time)
+    assert own[0].source == ("fitted",)
 
 
 def test_devices_of_two_families_in_one_call_keep_their_places(odd: Any) -> None:
@@ -52,7 +64,7 @@ def test_devices_of_two_families_in_one_call_keep_their_places(odd: Any) -> None
 
 
 def test_a_figure_that_is_missing_is_named(odd: Any) -> None:
-    with pytest.raises(ValueError, match=r"a40: engine figure 'lanes' is missing.*\[engine.matrix.figure\] lanes"):
+    with pytest.raises(ValueError, match=r"unheard_of: engine figure 'lanes' is missing.*\[engine.matrix.figure\] lanes"):
         bind([odd]).figure("lanes")
     assert bind([odd]).figure("lanes", 4.0) == 4.0
 

@@ -29,6 +29,7 @@ class Hardware:
     multiplies, which chooses the formulas, ``figures`` its own numbers (resources of a part among them); ``native`` the
     formats it really has. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale``
     multiplies the fixed time of every kernel.
+    ``energy_per_op`` and ``energy_per_byte`` are those that the file states for its parts, NaN where it does not.
     """
 
     identity: tuple[tuple[str, str, str], ...]
@@ -51,6 +52,8 @@ class Hardware:
     tdp: Array
     idle: Array
     rental: Array
+    energy_per_op: Array
+    energy_per_byte: Array
     runtime_bytes: Array
     link_bandwidth: Array
     domain: Array
@@ -208,6 +211,8 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
         "launch": known.get("overhead.launch", 0.0), "launch_scale": _launch_scale(device), "tdp": tdp,
         "idle": value("power.idle", _rule(device.generation, "idle_share") * tdp, "share of TDP typical of GPUs"),
         "rental": known.get("price.rental", np.nan),
+        "energy_per_op": matrix.energy_per_op.value if matrix and matrix.energy_per_op else np.nan,
+        "energy_per_byte": known.get(f"{main}.energy_per_byte", np.nan),
         "runtime_bytes": value("memory for the runtime", _rule(device.generation, "runtime_bytes"), "1 GB")
         if device.kind == "gpu" else 0.0,
         "link_bandwidth": fast, "domain": domain, "network_bandwidth": network, "link_class": link_class,

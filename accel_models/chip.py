@@ -80,7 +80,12 @@ def chip(base: Device, changed: Mapping[str, ArrayLike] | None = None) -> Chip:
     if base.area.die is None or not base.area.process:
         raise ValueError(f"{base.name}: area: needs [area] die and process to say what a changed chip would measure")
     known, tech = base.parameters(), _technology()
-    node, common = tech["node"][node_of(base.area.process)], tech["common"][""]
+    own = {k: q.value for k, q in base.area.figure.items()}
+    node, common = (table | {k: v for k, v in own.items() if k in table}
+                    for table in (tech["node"][node_of(base.area.process)], tech["common"][""]))
+    if unknown := own.keys() - node.keys() - common.keys() - {"mm2_per_mac"}:
+        raise ValueError(f"{base.name}: area.figure.{min(unknown)}: no such part; known: mm2_per_mac, "
+                         f"{', '.join(sorted({*node, *common}))}")
     new = {k: np.asarray(v, dtype=np.float64) for k, v in (changed or {}).items()}
 
     def value(key: str) -> tuple[float, Array]:
@@ -93,7 +98,7 @@ def chip(base: Device, changed: Mapping[str, ArrayLike] | None = None) -> Chip:
     bit = node["sram_mm2_per_bit"]
     l2, l2_new = value("memory.l2.capacity")
     smem, smem_new = value("memory.smem.capacity")
-    multipliers, more = _multipliers(base, new, node, common)
+    multipliers, more = _multipliers(base, new, own.get("mm2_per_mac", 0.0), node, common)
     main = f"memory.{base.main_memory}"
     rate, rate_new = value(f"{main}.bandwidth")
     per_phy = common["hbm_phy_mm2"] / common["hbm_stack_bytes_per_s"]
@@ -113,17 +118,18 @@ def chip(base: Device, changed: Mapping[str, ArrayLike] | None = None) -> Chip:
     return Chip(*(np.asarray(x, dtype=np.float64) for x in full))
 
 
-def _multipliers(base: Device, new: Mapping[str, Array], node: Mapping[str, float],
+def _multipliers(base: Device, new: Mapping[str, Array], stated: float, node: Mapping[str, float],
                  common: Mapping[str, float]) -> tuple[float, Array]:
-    """Area of the multipliers as they are, and by how much rates set apart from the processors change their number."""
+    """Area of the multipliers as they are (one as ``stated``, else by its gates), and by how much rates set apart from the
+    processors change their number."""
     engine = base.matrix
     widest = next((f for f in _WIDEST if engine and f in engine.rate), "")
     if engine is None or not widest or not engine.clock:
         return 0.0, np.ones(())
     macs = engine.rate[widest].value / 2 / engine.clock.value  # type: ignore[index]
-    per_mac = GE_PER_MAC[widest] * common["transistors_per_ge"] / (node["logic_per_mm2"] * common["logic_utilisation"])
+    gates = GE_PER_MAC[widest] * common["transistors_per_ge"] / (node["logic_per_mm2"] * common["logic_utilisation"])
     more = new.get(f"engine.matrix.rate.{widest}")
-    return macs * per_mac, np.ones(()) if more is None else more / engine.rate[widest].value  # type: ignore[index]
+    return macs * (stated or gates), np.ones(()) if more is None else more / engine.rate[widest].value  # type: ignore[index]
 
 
 def die_price(area: ArrayLike, *, wafer_usd: ArrayLike, defects_per_mm2: ArrayLike, clustering: ArrayLike,

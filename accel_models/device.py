@@ -86,8 +86,9 @@ def _figures(raw: Any) -> Any:
 class Engine(Strict):
     """Something that computes. ``units`` are SMs, CUs, cores or tiles; ``rate`` is of the whole device, dense.
 
-    ``bandwidth``: what this engine alone draws from the main memory, where that is less than the memory gives.
-    ``figure``: numbers that the formulas of this kind of engine take besides (see ``accel_models/families``).
+    ``energy_per_op``: of one multiplication or addition, wires and control included; without it energies are lent by
+    measured devices. ``bandwidth``: what this engine alone draws from the main memory, where that is less than the memory
+    gives. ``figure``: numbers that the formulas of this kind of engine take besides (see ``accel_models/families``).
     """
 
     kind: str
@@ -165,8 +166,12 @@ class Price(Strict):
 
 
 class AreaInfo(Strict):
+    """``figure``: areas of the device's own parts in place of those of ``technology.toml``, by the names there
+    (``sram_mm2_per_bit``, ``hbm_phy_mm2`` ...) and ``mm2_per_mac`` for its multipliers."""
+
     die: Area | None = None
     process: str = ""
+    figure: Annotated[dict[str, Quantity], BeforeValidator(_figures)] = {}
 
 
 class Overhead(Strict):

@@ -70,3 +70,17 @@ def test_what_is_missing_is_said() -> None:
         node_of("SMIC N+1")
     with pytest.raises(ValueError, match=r"epyc_9654: area: needs \[area\] die and process"):
         chip(load_device("epyc_9654"))
+
+
+def test_a_file_may_state_the_areas_of_its_own_parts() -> None:
+    base = load_device("h100_sxm")
+    raw = base.model_dump()
+    raw["area"]["figure"] = {"mm2_per_mac": {"value": 1e-3, "kind": "assumed", "note": "a test"},
+                             "sram_mm2_per_bit": {"value": 2.5e-7, "kind": "assumed", "note": "a test"}}
+    own = type(base).model_validate(raw)
+    macs = base.engine["matrix"].rate["bf16"].value / 2 / base.engine["matrix"].clock.value  # type: ignore[union-attr]
+    assert float(chip(own).multipliers) == pytest.approx(macs * 1e-3)
+    assert float(chip(own).sram) == pytest.approx(2 * float(chip(base).sram))
+    raw["area"]["figure"] = {"mm2_per_mcu": {"value": 1, "kind": "assumed", "note": "a test"}}
+    with pytest.raises(ValueError, match=r"h100_sxm: area.figure.mm2_per_mcu: no such part; known: mm2_per_mac, "):
+        chip(type(base).model_validate(raw))

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accel_models.bind import bind
 from accel_models.cost.energy import energy, transfer
 from accel_models.fitted_store import load, lookup
+from accel_models.price import price
+from accel_models.registry import load_device
+from workloads.ops import Gemm
 
 J = {"j_per_op": 7e-13, "j_per_byte": 6e-11, "idle_power": 100.0, "j_per_byte_cache": 1e-11}
 amount = st.floats(0.0, 1e15)
@@ -56,3 +60,18 @@ def test_fitted_energies_lie_where_physics_puts_them() -> None:
         assert 1e-13 < s.values["j_per_op"] < 2e-11
         assert 3.1e-11 <= s.values["j_per_byte"] < 3e-10       # HBM alone takes 31 to 56 pJ/B
         assert 0.1 <= s.values["static_share"] <= 0.35         # H100 idles at 0.10 of its limit
+
+
+def test_energies_that_a_file_states_of_its_parts_stand_above_borrowed_ones() -> None:
+    ops = [Gemm(name="g", m=4096, n=4096, k=4096, a="fp16", w="fp16", out="fp16")]
+    base = load_device("a40")
+    lent = price(ops, bind([base]))[0]
+    own = base.with_value("engine.matrix.energy_per_op", "0.1 pJ/op").with_value("memory.gddr.energy_per_byte", "1 pJ/B")
+    stated = price(ops, bind([own]))[0]
+    dynamic = 1e-13 * 2 * 4096**3 + 1e-12 * float(np.ravel(stated.cost.nbytes)[0])
+    seconds = float(np.ravel(stated.cost.time)[0])
+    twice = own.with_value("engine.matrix.energy_per_op", "0.2 pJ/op")
+    more = price(ops, bind([twice]))[0]
+    assert float(stated.energy[0]) < float(lent.energy[0])
+    assert float(more.energy[0] - stated.energy[0]) == pytest.approx(1e-13 * 2 * 4096**3)
+    assert dynamic < float(stated.energy[0]) < dynamic + seconds * base.get("power.tdp")

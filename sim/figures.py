@@ -1,4 +1,4 @@
-"""Figures by matplotlib (extra 'plots'): the roofline, figures against batch size, timelines, and sweeps.
+"""Figures by matplotlib (extra 'plots'): the style of all, the roofline, and figures against batch size.
 
 Colours are those of Okabe and Ito (distinct under every common colour blindness). Text stays text in SVG. For a page,
 foreground and background become CSS variables (``--fg``, ``--bg``, ``--muted``, ``--line``), so that it can be dark.
@@ -7,10 +7,9 @@ foreground and background become CSS variables (``--fg``, ``--bg``, ``--muted``,
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -23,20 +22,15 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from sim.curves import Curve
-from sim.palette import BLUE, CLASS_COLOURS, LINE_COLOURS, OTHER, RED, SKY
+from sim.palette import CLASS_COLOURS, LINE_COLOURS, OTHER
 from sim.roofline import VECTOR, Ceiling, Point, Roofline, hover, rate_text
-from sim.sweep.front import front as nondominated
-from sim.sweep.front import knee, losses
-from sim.sweep.page import quantity
-from sim.sweep.view import View, interval, short
-from sim.timeline import Counter, Timeline, Track
 
 FG, BG, MUTED, LINE = "#1a1a19", "#fefefd", "#66665f", "#dcdcd6"
 _VARIABLES = {FG: "var(--fg)", BG: "var(--bg)", MUTED: "var(--muted)", LINE: "var(--line)"}
 MARKERS = {"prefill": "o", "decode": "D"}
 #: An op is labelled from this share of its step on, and never more than so many of a phase.
 LABEL_SHARE, LABELS = 0.025, 6
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif", "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "perfboard",
     "text.color": FG,
     "axes.edgecolor": MUTED, "axes.labelcolor": FG, "xtick.color": MUTED, "ytick.color": MUTED, "figure.facecolor": BG,
@@ -50,12 +44,12 @@ _STYLE: Any = {
 def roofline_svg(data: Roofline, *, inline: bool = False) -> str:
     """The roofline as SVG text. ``inline``: a fragment for a page, themed, with ``data-tip`` on every point."""
     tips = {f"point-{i}": hover(p) for i, p in enumerate(data.points)}
-    with matplotlib.rc_context(_STYLE):
-        return _svg(_roofline(data, titled=not inline), tips, inline, "Roofline")
+    with matplotlib.rc_context(STYLE):
+        return svg(_roofline(data, titled=not inline), tips, inline, "Roofline")
 
 
 def roofline_png(data: Roofline, dpi: int = 160) -> bytes:
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         buffer = io.BytesIO()
         _roofline(data, titled=True).savefig(buffer, format="png", dpi=dpi, metadata={"Software": "perfboard"})
         return buffer.getvalue()
@@ -308,7 +302,7 @@ def _legend(fig: Figure, data: Roofline) -> None:
 
 def batch_svg(curves: Sequence[Curve], asked: float | None) -> str:
     """TPOT and tokens/s per device against batch, with 80 % bands; ``asked`` is marked on the first curve."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         below = 0.22 * math.ceil(len(curves) / 2) if len(curves) > 1 else 0.0       # [in] for the names
         high = 3.3 + below
         fig = Figure(figsize=(7.4, high))
@@ -333,7 +327,7 @@ def batch_svg(curves: Sequence[Curve], asked: float | None) -> str:
         if len(curves) > 1:
             fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower left", ncol=2,
                        bbox_to_anchor=(0.07, 0.0), borderaxespad=0.2)
-        return _svg(fig, {}, True, "Against batch size")
+        return svg(fig, {}, True, "Against batch size")
 
 
 def _powers(curves: Sequence[Curve]) -> list[float]:
@@ -354,7 +348,7 @@ def _plain_ticks(ax: Axes) -> None:
 
 # -- SVG --------------------------------------------------------------------------------------------------------------
 
-def _svg(fig: Figure, tips: dict[str, str], inline: bool, name: str) -> str:
+def svg(fig: Figure, tips: dict[str, str], inline: bool, name: str) -> str:
     buffer = io.StringIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
@@ -384,283 +378,3 @@ def png(fig: Figure, dpi: int = 110) -> bytes:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "perfboard"})
     return buffer.getvalue()
-
-
-# -- timelines --------------------------------------------------------------------------------------------------------
-
-#: Colour of a slice by what its task does: part of the network, or what is moved.
-_SLICE_COLOURS = {"mixer": LINE_COLOURS[4], "ffn": LINE_COLOURS[0], "experts": LINE_COLOURS[3], "weights": LINE_COLOURS[2],
-                  "neurons": LINE_COLOURS[2], "kv": LINE_COLOURS[1], "result": LINE_COLOURS[5]}
-
-
-#: Colour of the share of a bandwidth that is in use, and the share of the time below which a row is left out.
-_LEVEL, SELDOM = "#9fb4c7", 0.002
-
-
-def timeline_svg(data: Timeline, since: int, until: int, title: str, subtitle: str) -> bytes:
-    """What each engine and copy queue did between two times [ns], and how much of each memory and link was used."""
-    with matplotlib.rc_context(_STYLE):
-        return _svg(_timeline(data, since, until, title, subtitle), {}, False, title).encode()
-
-
-def timeline_png(data: Timeline, since: int, until: int, title: str, subtitle: str) -> bytes:
-    with matplotlib.rc_context(_STYLE):
-        return png(_timeline(data, since, until, title, subtitle), dpi=160)
-
-
-def _timeline(data: Timeline, since: int, until: int, title: str, subtitle: str) -> Figure:
-    until = max(until, since + 1)                        # [ns]; a graph may take no time at all
-    levels = {c.resource for c in data.counters if c.unit}
-    all_rows = [x for x in data.order if (x.unit if isinstance(x, Counter) else x.resource not in {"steps", *levels})]
-    devices = list(dict.fromkeys(x.process for x in all_rows))
-    rows = sorted((x for x in all_rows if _in_use(x, since, until) >= SELDOM), key=lambda x: devices.index(x.process))
-    high = 1.45 + 0.3 * len(rows)
-    fig = Figure(figsize=(9.0, high))
-    FigureCanvasAgg(fig)
-    ax = fig.add_axes((0.155, 0.85 / high, 0.68, 1 - 1.42 / high))
-    scale, unit = next((x for x in ((1e9, "s"), (1e6, "ms"), (1e3, "us")) if until - since >= x[0]), (1.0, "ns"))
-    ax.set(xlim=(0, (until - since) / scale), ylim=(max(len(rows), 1), 0), xlabel=f"time [{unit}]")
-    doing: dict[str, None] = {}
-    for at, row in enumerate(rows):
-        if isinstance(row, Counter):
-            _draw_level(ax, row, at, since, until, scale)
-        else:
-            doing |= _draw_slices(ax, row, at, since, until, scale)
-    names = [r.resource if isinstance(r, Counter) else r.name for r in rows]
-    ax.set_yticks([at + 0.5 for at in range(len(rows))], names, color=FG)
-    for at, row in enumerate(rows):
-        if at == 0 or rows[at - 1].process != row.process:
-            ax.axhline(at, xmax=1.2, color=LINE, lw=0.8, clip_on=False)
-            ax.annotate(row.process, (1, at), (4, -4), xycoords=("axes fraction", "data"), textcoords="offset points",
-                        va="top", fontsize=8, color=MUTED, annotation_clip=False)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=True, axis="x")
-    ax.set_axisbelow(True)
-    meaning: dict[str, list[str]] = {}
-    for what in doing:
-        meaning.setdefault(_SLICE_COLOURS.get(what, OTHER), []).append(what)
-    meaning[_LEVEL] = ["share of bandwidth in use"]
-    handles = [Line2D([], [], ls="", marker="s", color=c, label=", ".join(what)) for c, what in meaning.items()]
-    fig.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.14, 0.16 / high), ncol=8, frameon=False, fontsize=8,
-               handletextpad=0.2)
-    fig.text(0.015, 1 - 0.2 / high, title, fontsize=11, fontweight="bold", va="center")
-    fig.text(0.015, 1 - 0.41 / high, subtitle, color=MUTED, va="center")
-    left = [x.resource if isinstance(x, Counter) else x.name for x in all_rows if 0 < _in_use(x, since, until) < SELDOM]
-    if left:
-        fig.text(0.155, 0.1 / high, f"in use for less than {100 * SELDOM:g} % of the time: {', '.join(left)}", fontsize=7.5,
-                 color=MUTED, va="center")
-    return fig
-
-
-def _in_use(row: Track | Counter, since: int, until: int) -> float:
-    """Share of the time in which a track is busy or a counter is not 0."""
-    spans = ([(a, b) for a, b, level in _levels(row, until) if level] if isinstance(row, Counter) else
-             [(s.start, s.end) for s in row.slices])
-    return sum(max(min(b, until) - max(a, since), 0) for a, b in spans) / max(until - since, 1)
-
-
-def _levels(row: Counter, until: int) -> list[tuple[int, int, float]]:
-    """(from, to, value) of a counter."""
-    times = [*(t for t, _ in row.points), until]
-    return [(t, times[i + 1], value) for i, (t, value) in enumerate(row.points)]
-
-
-def _draw_slices(ax: Axes, row: Track, at: int, since: int, until: int, scale: float) -> dict[str, None]:
-    bars: dict[str, list[tuple[float, float]]] = {}
-    for s in row.slices:
-        a, b = max(s.start, since), min(s.end, until)
-        if a < b:
-            what = str(s.args.get("what") or s.args.get("part") or s.kind)
-            bars.setdefault(what, []).append(((a - since) / scale, (b - a) / scale))
-    # An edge shows where one ends and the next begins, unless there are so many that nothing but edges would be seen.
-    edge = 0.4 if sum(map(len, bars.values())) < 40 + 160 * _in_use(row, since, until) else 0.0
-    for what, spans in bars.items():
-        ax.broken_barh(spans, (at + 0.14, 0.72), facecolors=_SLICE_COLOURS.get(what, OTHER), edgecolors=BG, linewidth=edge)
-    return dict.fromkeys(bars)
-
-
-def _draw_level(ax: Axes, row: Counter, at: int, since: int, until: int, scale: float) -> None:
-    seen = [(max(a, since), min(b, until), level / row.top) for a, b, level in _levels(row, until) if b > since and a < until]
-    x = [t for a, b, _ in seen for t in ((a - since) / scale, (b - since) / scale)]
-    y = [at + 0.86 - 0.72 * level for _, _, level in seen for _ in range(2)]
-    ax.fill_between(x, y, at + 0.86, color=_LEVEL, lw=0)
-    ax.plot([0, (until - since) / scale], [at + 0.14] * 2, color=LINE, lw=0.6, ls=":")
-
-
-# -- sweeps -----------------------------------------------------------------------------------------------------------
-
-def front_figure(view: View) -> Figure:
-    """All points by the two objectives that conflict most, the front's members on a line, their intervals, and the knee."""
-    (x, y), c = _pair(view), view.columns
-    fig, ax = _sweep_axes(view, "the front")
-    front = slice(0, view.n_front)
-    ax.scatter(c[x][view.n_front:], c[y][view.n_front:], s=9, color=OTHER, alpha=0.35, lw=0, label="feasible")
-    two = {k: view.objectives[k] for k in (x, y)}
-    edge = nondominated({k: c[k][front] for k in two}, two)
-    some = edge[np.unique(np.linspace(0, len(edge) - 1, 12).astype(int))]       # more crosses would hide the points
-    spans = [interval(view.columns, k) for k in (x, y)]
-    errors = [None if s is None else np.abs(np.stack(s)[:, some] - c[k][some]) for k, s in zip((x, y), spans, strict=True)]
-    ax.errorbar(c[x][some], c[y][some], xerr=errors[0], yerr=errors[1], fmt="none", ecolor=SKY, elinewidth=1.0, alpha=0.9,
-                zorder=2, label="80 % interval (some)")
-    ax.plot(c[x][front][edge], c[y][front][edge], color=BLUE, lw=1.2, zorder=3)
-    ax.scatter(c[x][front], c[y][front], s=26, color=BLUE, edgecolors=BG, lw=0.7, zorder=4, label="front")
-    if view.n_front > 2:
-        at = knee({k: c[k][front] for k in view.objectives}, view.objectives)
-        ax.scatter([c[x][at]], [c[y][at]], s=95, marker="D", color=RED, edgecolors=BG, zorder=5, label="knee of all objectives")
-    _scales(ax, view, x, y)
-    ax.legend(framealpha=0.85, edgecolor="none", fontsize=8)
-    return fig
-
-
-def knee_figure(view: View) -> Figure:
-    """What one objective costs in the other: the front with both on a scale from its worst (1) to its best (0)."""
-    (x, y), n = _pair(view), view.n_front
-    two = {k: view.objectives[k] for k in (x, y)}
-    members = {k: view.columns[k][:n] for k in two}
-    edge = nondominated(members, two)
-    chosen = {k: v[edge] for k, v in members.items()}
-    far = {k: losses(v, view.objectives[k]) for k, v in chosen.items()}
-    fig, ax = _sweep_axes(view, "the knee")
-    ax.plot(far[x], far[y], "o-", color=BLUE, ms=4.5, lw=1.2)
-    at = knee(chosen, two)
-    ax.plot([0, far[x][at]], [0, far[y][at]], color=MUTED, lw=0.8, ls="--")
-    ax.plot(far[x][at], far[y][at], "D", ms=9, color=RED, mec=BG)
-    said = f"knee: {_value(chosen[x][at], x, view)} and {_value(chosen[y][at], y, view)}"
-    ax.annotate(said, (far[x][at], far[y][at]), (10, 8), textcoords="offset points", fontsize=9,
-                bbox={"fc": BG, "ec": "none", "alpha": 0.8})
-    ax.set(xlabel=f"{x}: 0 best, 1 worst of the front", ylabel=f"{y}: 0 best, 1 worst of the front")
-    ax.grid(visible=True)
-    return fig
-
-
-def parallel_figure(view: View) -> Figure:
-    """Every varied parameter and objective as an axis, every point as a line; the front in colour."""
-    names = [*view.parameters, *view.objectives]
-    fig, ax = _sweep_axes(view, "all axes", width=max(7.4, 1.25 * len(names)))
-    heights, ends = [], []
-    for k in names:
-        v = view.columns[k]
-        if v.dtype.kind in "iuf":
-            low, high = float(np.nanmin(v)), float(np.nanmax(v))
-            logs = low > 0 and high / low > 20
-            g = np.log(v.astype(float)) if logs else v.astype(float)
-            heights.append((g - np.nanmin(g)) / max(float(np.nanmax(g) - np.nanmin(g)), 1e-300))
-            ends.append((_value(low, k, view), _value(high, k, view)))
-        else:
-            kinds, place = np.unique(v.astype(str), return_inverse=True)
-            heights.append((place + 0.5) / len(kinds))
-            ends.append((", ".join(kinds[:3]), ""))
-    table, x = np.stack(heights, axis=1), np.arange(len(names))
-    every = max((view.n - view.n_front) // 500, 1)
-    for row in table[view.n_front::every]:
-        ax.plot(x, row, color=OTHER, lw=0.5, alpha=0.12)
-    shade = matplotlib.colormaps["viridis"](table[:view.n_front, -len(view.objectives)])
-    for row, colour in zip(table[:view.n_front], shade, strict=True):
-        ax.plot(x, row, color=colour, lw=1.3, alpha=0.9)
-    for i, (low_text, high_text) in enumerate(ends):
-        ax.axvline(i, color=MUTED, lw=0.8)
-        ax.annotate(low_text, (i, 0), (0, -12), textcoords="offset points", ha="center", fontsize=7.5, color=MUTED)
-        ax.annotate(high_text, (i, 1), (0, 6), textcoords="offset points", ha="center", fontsize=7.5, color=MUTED)
-    ax.set(ylim=(-0.02, 1.02), yticks=[], xlim=(-0.4, len(names) - 0.6))
-    ax.set_xticks(x, [_wrapped(short(k)) for k in names], fontsize=8, color=FG)
-    ax.tick_params(axis="x", length=0, pad=16)
-    ax.spines[["left", "bottom"]].set_visible(False)
-    return fig
-
-
-def heat_figure(view: View) -> Figure:
-    """The best first objective over the two parameters that move it most."""
-    goal, direction = next(iter(view.objectives.items()))
-    a, b = _movers(view, goal)
-    (xs, i), (ys, j) = _cells(view.columns[a]), _cells(view.columns[b])
-    worst = np.inf if direction == "min" else -np.inf
-    grid = np.full((len(ys), len(xs)), worst)
-    (np.minimum if direction == "min" else np.maximum).at(grid, (j, i), view.columns[goal].astype(float))
-    grid[~np.isfinite(grid)] = np.nan
-    fig, ax = _sweep_axes(view, f"best {goal}")
-    seen = ax.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
-    ax.set_xticks(range(len(xs)), [_value(v, a, view) for v in xs], rotation=30, ha="right", fontsize=7.5)
-    ax.set_yticks(range(len(ys)), [_value(v, b, view) for v in ys], fontsize=7.5)
-    ax.set(xlabel=short(a), ylabel=short(b))
-    bar = fig.colorbar(seen, ax=ax, pad=0.02)
-    bar.set_label(f"{goal} [{view.units.get(goal, '')}]")
-    if grid.size <= 150:
-        for row, col in np.ndindex(grid.shape):
-            if np.isfinite(grid[row, col]):
-                light = (grid[row, col] - np.nanmin(grid)) > 0.55 * np.ptp(grid[np.isfinite(grid)])
-                ax.text(col, row, f"{grid[row, col]:.3g}", ha="center", va="center", fontsize=7,
-                        color="black" if light else "white")
-    return fig
-
-
-SWEEP: dict[str, Callable[[View], Figure]] = {"front": front_figure, "parallel": parallel_figure, "heat": heat_figure,
-                                              "knee": knee_figure}
-
-
-def sweep_figure(view: View, kind: str, form: str) -> bytes:
-    """One of ``SWEEP`` as ``svg`` or ``png``. Raises ``ValueError`` where the sweep has too little to draw."""
-    if kind in ("front", "knee") and len(view.objectives) < 2:
-        raise ValueError(f"{view.file}: one objective has no front to draw; --kind heat or parallel, or a second objective")
-    if kind == "heat" and len(view.parameters) < 2:
-        raise ValueError(f"{view.file}: a heat map needs two axes that vary, found {len(view.parameters)}")
-    with matplotlib.rc_context(_STYLE):
-        fig = SWEEP[kind](view)
-        return png(fig, dpi=160) if form == "png" else _svg(fig, {}, False, f"{kind}: {view.title}").encode()
-
-
-def _pair(view: View) -> tuple[str, str]:
-    """The two objectives that conflict most: most members of the front are on the front of these two alone."""
-    n = view.n_front
-
-    def members(pair: tuple[str, str]) -> int:
-        return len(nondominated({k: view.columns[k][:n] for k in pair}, {k: view.objectives[k] for k in pair}))
-
-    return max(itertools.combinations(view.objectives, 2), key=members)
-
-
-def _sweep_axes(view: View, what: str, width: float = 7.4) -> tuple[Figure, Axes]:
-    fig = Figure(figsize=(width, 5.2), layout="constrained")
-    FigureCanvasAgg(fig)
-    ax = fig.add_subplot()
-    ax.set_title(f"{view.title}: {what}\n\n", fontsize=11, fontweight="bold", loc="left")
-    ax.annotate(view.said(), (0, 1), (0, 20), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=MUTED)
-    ax.set_axisbelow(True)
-    return fig, ax
-
-
-def _scales(ax: Axes, view: View, x: str, y: str) -> None:
-    for k, which in ((x, "x"), (y, "y")):
-        v = view.columns[k].astype(float)
-        logs = np.nanmin(v) > 0 and np.nanmax(v) / np.nanmin(v) > 20
-        label = f"{k} [{view.units[k]}]" if view.units.get(k) else k
-        ax.set(**{f"{which}scale": "log" if logs else "linear", f"{which}label": f"{label} ({view.objectives[k]})"})
-    ax.grid(visible=True)
-
-
-def _value(x: Any, name: str, view: View) -> str:
-    return str(x) if isinstance(x, str) else quantity(float(f"{float(x):.4g}"), view.units.get(name, ""))
-
-
-def _wrapped(name: str) -> str:
-    return name.replace(".", ".\n", 2).replace("_", "_\u200b")
-
-
-def _cells(v: Any) -> tuple[Any, Any]:
-    """Values of an axis of a heat map and each point's place; many values are put in twelve bins of equal count."""
-    kinds, place = np.unique(v if v.dtype.kind in "iuf" else v.astype(str), return_inverse=True)
-    if len(kinds) <= 14:
-        return kinds, place.reshape(-1)
-    bins = place.reshape(-1) * 12 // len(kinds)
-    return np.array([kinds[bins_at] for bins_at in (np.arange(12) * len(kinds) + len(kinds) // 2) // 12]), bins
-
-
-def _movers(view: View, goal: str) -> list[str]:
-    """The two parameters over whose values the mean of a figure varies most."""
-    v = view.columns[goal].astype(float)
-
-    def moved(k: str) -> float:
-        _, place = _cells(view.columns[k])
-        means = np.bincount(place, np.nan_to_num(v)) / np.maximum(np.bincount(place), 1)
-        return float(np.var(means[place]))
-
-    return sorted(view.parameters, key=moved, reverse=True)[:2]

@@ -63,10 +63,10 @@ def roofline(output: Path | None, phase: str, fmt: str, **values: Any) -> int:
     return 0 if a.fits else 1
 
 
-def figures() -> Any:
-    """The drawing module. Loaded when a figure is wanted: matplotlib is optional and slow to import."""
+def figures(module: str = "sim.figures") -> Any:
+    """A drawing module. Loaded when a figure is wanted: matplotlib is optional and slow to import."""
     try:
-        return import_module("sim.figures")
+        return import_module(module)
     except ModuleNotFoundError as e:
         if (e.name or "").split(".")[0] != "matplotlib":
             raise

@@ -39,7 +39,7 @@ def plot(sweep: Path, out: str, file: Path, kind: str, stale: bool) -> int:
     form = file.suffix.removeprefix(".")
     if form not in ("svg", "png"):
         raise ValueError(f"{file}: expected a name that ends in .svg or .png")
-    file.write_bytes(figures().sweep_figure(shown(sweep, out, stale), kind, form))
+    file.write_bytes(figures("sim.sweep.figure").sweep_figure(shown(sweep, out, stale), kind, form))
     note(f"{kind} drawn to {file}")
     return 0
 

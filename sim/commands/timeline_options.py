@@ -33,7 +33,7 @@ def check_outputs(timeline: Path | None, figure: Path | None) -> None:
         check_path(timeline, "--timeline")
     if figure:
         check_path(figure, "--figure", PICTURES)
-        drawing()
+        drawing("sim.timeline_figure")
 
 
 def write_outputs(data: Timeline, timeline: Path | None, figure: Path | None, title: str, subtitle: str) -> None:
@@ -43,7 +43,8 @@ def write_outputs(data: Timeline, timeline: Path | None, figure: Path | None, ti
         note(f"timeline: {timeline}; open it at ui.perfetto.dev")
     if figure:
         since, end = until(data)
-        draw = drawing().timeline_svg if figure.suffix.lower() == ".svg" else drawing().timeline_png
+        module = drawing("sim.timeline_figure")
+        draw = module.timeline_svg if figure.suffix.lower() == ".svg" else module.timeline_png
         with whole_file(figure) as file:
             file.write(draw(data, since, end, title, subtitle))
         note(f"figure: {figure}")

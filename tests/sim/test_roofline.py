@@ -167,7 +167,7 @@ def test_names_do_not_overlap(asked: dict[str, tuple[Answer, Roofline]], case: s
     """No two texts inside the axes cover each other, so each can be read."""
     draw = command.figures()
     import matplotlib
-    with matplotlib.rc_context(draw._STYLE):
+    with matplotlib.rc_context(draw.STYLE):
         ax = draw._roofline(asked[case][1], titled=True).axes[0]
         flat = [t for t in ax.texts if not t.get_rotation()]
         boxes = [(t.get_text(), t.get_window_extent().padded(-1)) for t in flat]

@@ -108,6 +108,7 @@ def test_without_matplotlib_there_is_no_figure_and_it_is_said_before_anything_ru
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "sim.figures", raising=False)
+    monkeypatch.delitem(sys.modules, "sim.timeline_figure", raising=False)
     code, error = fails(capsys, *SPLIT, "--figure", str(tmp_path / "f.svg"), "--timeline", str(tmp_path / "t.json"))
     assert (code, list(tmp_path.iterdir())) == (4, [])
     assert "perfboard[plots]" in error

@@ -127,6 +127,7 @@ def test_what_cannot_be_drawn_is_one_line(place, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="a heat map needs two axes that vary, found 1"):
         call(place, f"plot {tmp_path}/run -f {tmp_path}/x.svg --kind heat")
     monkeypatch.delitem(sys.modules, "sim.figures", raising=False)
+    monkeypatch.delitem(sys.modules, "sim.sweep.figure", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match="plots"):
         call(place, f"plot {place}/run -f {tmp_path}/x.svg")

@@ -119,6 +119,8 @@ class Run:
 
     def left(self, shard: Shard = ALL) -> tuple[dict[int, int], int]:
         """Chunks with unfinished points and how many they have; and how many points of this shard there are in all."""
+        # Read before the rows: a chunk that another process writes from now on must not be opened again.
+        finished = self.store.finished(self.identity.space)
         done = self.store.done(list(self.stamps.values()))
         todo: dict[int, int] = {}
         total = 0
@@ -128,7 +130,7 @@ class Run:
             if unfinished := int(np.sum(~_among(keys, done))):
                 todo[chunk] = unfinished
         self._done = done
-        self.store.reopen(self.identity.space, list(todo))
+        self.store.reopen(self.identity.space, [c for c in todo if c in finished])
         return todo, total
 
     def go(self, executor: Executor, *, shard: Shard = ALL, told: Callable[[Progress], None] | None = None) -> Progress:

@@ -115,6 +115,10 @@ class Store:
             self._db.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?)", (space, chunk, _me()))
         return True
 
+    def finished(self, space: str) -> set[int]:
+        """Chunks that some process has written whole."""
+        return {c for (c,) in self._db.execute("SELECT chunk FROM claim WHERE space = ? AND owner = ''", (space,))}
+
     def reopen(self, space: str, chunks: Sequence[int]) -> None:
         """Chunks in which something is left to do are not done (a model, a device or the code has changed)."""
         with self._transaction():

@@ -75,6 +75,21 @@ def test_processes_that_begin_at_once_find_one_whole_store(tmp_path):
         assert [p.name for p in path.iterdir() if ".new-" in p.name] == []
 
 
+def test_a_chunk_that_another_process_finishes_meanwhile_is_not_opened_again(tmp_path, monkeypatch):
+    """The other one writes between our look at the rows and our claim."""
+    with Run(made(TINY), text(TINY), tmp_path / "sweep.sqlite") as ours:
+        seen = Store.done
+
+        def late(self, stamps):
+            rows = seen(self, stamps)
+            monkeypatch.setattr(Store, "done", seen)
+            assert ran(tmp_path).done == 8
+            return rows
+
+        monkeypatch.setattr(Store, "done", late)
+        assert ours.go(Here()).done == 0
+
+
 def test_a_finished_point_is_never_computed_twice(tmp_path):
     assert ran(tmp_path).done == 8
     assert ran(tmp_path).done == 0

@@ -22,10 +22,6 @@ from accel_models.device import Device
 
 Array = NDArray[np.float64]
 
-#: Gate equivalents of one multiply-accumulate per cycle, by operand format: fp16 with a short accumulator, int8 of a
-#: 16-wide dot product, 4-bit weights on an 8x4 dot product (Yosys, generic gates; rtl/README.md, baselines).
-GE_PER_MAC = {"fp64": 22000.0, "fp32": 5503.0, "tf32": 5503.0, "fp16": 3890.0, "bf16": 3890.0, "fp8": 1200.0, "int8": 628.0,
-              "fp4": 447.0, "fp6": 900.0, "int4": 447.0, "int1": 137.0}
 #: Wider formats first: the multipliers of the widest one serve the narrower ones in parts.
 _WIDEST = ("fp16", "bf16", "int8", "fp8", "int4", "fp32")
 
@@ -51,7 +47,13 @@ def _technology() -> dict[str, dict[str, dict[str, float]]]:
     text = resources.files("accel_models").joinpath("technology.toml").read_text(encoding="utf-8")
     raw = tomllib.loads(text)
     nodes = {nm: {k: float(q["value"]) for k, q in table.items()} for nm, table in raw["node"].items()}
-    return {"node": nodes, "common": {"": {k: float(q["value"]) for k, q in raw["common"].items()}}}
+    tables = {name: {"": {k: float(q["value"]) for k, q in raw[name].items()}} for name in ("common", "ge_per_mac")}
+    return {"node": nodes, **tables}
+
+
+def ge_per_mac(fmt: str) -> float:
+    """Gate equivalents of one multiply-accumulate a cycle, from our own synthesised baselines (``technology.toml``)."""
+    return _technology()["ge_per_mac"][""][fmt]
 
 
 def assumptions() -> list[str]:
@@ -127,7 +129,7 @@ def _multipliers(base: Device, new: Mapping[str, Array], stated: float, node: Ma
     if engine is None or not widest or not engine.clock:
         return 0.0, np.ones(())
     macs = engine.rate[widest].value / 2 / engine.clock.value  # type: ignore[index]
-    gates = GE_PER_MAC[widest] * common["transistors_per_ge"] / (node["logic_per_mm2"] * common["logic_utilisation"])
+    gates = ge_per_mac(widest) * common["transistors_per_ge"] / (node["logic_per_mm2"] * common["logic_utilisation"])
     more = new.get(f"engine.matrix.rate.{widest}")
     return macs * (stated or gates), np.ones(()) if more is None else more / engine.rate[widest].value  # type: ignore[index]
 

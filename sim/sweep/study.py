@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from accel_models.chip import GE_PER_MAC
+from accel_models.chip import ge_per_mac
 from accel_models.registry import load_device
 from rtl.harness.figures import per_mac
 from rtl.harness.registry import load, names
@@ -102,7 +102,7 @@ def _ge_per_mac() -> dict[str, float]:
     """Gate equivalents of one multiply-accumulate per cycle with 4-bit weights and 8-bit activations, of our own synthesised
     units; of fp16 as areas of chips take it."""
     lookup = _lookup()
-    return {"fp16 multipliers": GE_PER_MAC["fp16"], "8x4-bit multipliers": per_mac(load("base_mac_dp"))["W4A8"],
+    return {"fp16 multipliers": ge_per_mac("fp16"), "8x4-bit multipliers": per_mac(load("base_mac_dp"))["W4A8"],
             f"lookups ({lookup})": per_mac(load(lookup))["W4A8"]}
 
 
@@ -113,7 +113,7 @@ def _lookup() -> str:
 
 def _lut_fill() -> dict[str, str]:
     base = load_device("h100_sxm")
-    return {"ge": ", ".join(f"{v:.6g}" for v in _ge_per_mac().values()), "ge_base": repr(GE_PER_MAC["fp16"]),
+    return {"ge": ", ".join(f"{v:.6g}" for v in _ge_per_mac().values()), "ge_base": repr(ge_per_mac("fp16")),
             "per_unit": repr(base.get("engine.matrix.rate.fp16") / base.get("engine.matrix.units")), **_stacked("h100_sxm")}
 
 
@@ -129,7 +129,7 @@ def _lut_7b(rows: Columns) -> list[str]:
         i = _best(mine, SPEED, most=True)
         j = _best(mine, "ttft_s", most=False)
         found[name] = mine[SPEED][i]
-        own = mine["multipliers_mm2"][i] * ge / GE_PER_MAC["fp16"]
+        own = mine["multipliers_mm2"][i] * ge / ge_per_mac("fp16")
         chip = {k: float(mine[k][i]) for k in (SPEED, "chip_mm2", UNITS, "var.macs", "var.stacks", L2)}
         said.append(f"With {name} ({ge:.0f} gate equivalents per multiply-accumulate and cycle): at most {chip[SPEED]:.0f} "
                     f"tokens/s in {chip['chip_mm2']:.0f} mm2 ({chip[UNITS]:.0f} processors of {chip['var.macs']:g} times the "

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel_models.chip import chip, die_price, node_of
+from accel_models.chip import chip, die_price, ge_per_mac, node_of
 from accel_models.registry import list_devices, load_device
+from rtl.harness.figures import stored
 
 WITH_DIE = [n for n in list_devices() if load_device(n).area.die and load_device(n).area.process]
 
@@ -84,3 +85,11 @@ def test_a_file_may_state_the_areas_of_its_own_parts() -> None:
     raw["area"]["figure"] = {"mm2_per_mcu": {"value": 1, "kind": "assumed", "note": "a test"}}
     with pytest.raises(ValueError, match=r"h100_sxm: area.figure.mm2_per_mcu: no such part; known: mm2_per_mac, "):
         chip(type(base).model_validate(raw))
+
+
+def test_gates_of_multipliers_are_those_that_were_synthesised() -> None:
+    found = stored()
+    builds = {"fp16": ("base_fp16_mac", "AM 10", 1), "int8": ("base_mac_dp", "16x(8x8)", 16),
+              "int4": ("base_mac_dp", "4x(8x4)", 4)}
+    for fmt, (unit, build, macs) in builds.items():
+        assert ge_per_mac(fmt) == pytest.approx(found[unit, build]["ge"] / macs, rel=0.01), fmt

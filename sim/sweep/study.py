@@ -108,7 +108,7 @@ def _ge_per_mac() -> dict[str, float]:
 
 def _lookup() -> str:
     """The lookup unit: the tile where its figure is stored, else the single dot product."""
-    return next((u for u in ("lut_tile",) if u in names() and "W4A8" in per_mac(load(u))), "lut_dot")
+    return next((u for u in ("lut_mpgemm_tile",) if u in names() and "W4A8" in per_mac(load(u))), "lut_dot")
 
 
 def _lut_fill() -> dict[str, str]:

@@ -15,6 +15,14 @@ def cycles(pairs: Any) -> Any:
     return pairs + 1
 
 
+def gemm_cycles(m: Any, n: Any, k: Any, *, rows: Any, cols: Any) -> Any:
+    """T of a product [m, k] x [k, n] on ``rows`` x ``cols`` units [edges]. All arguments broadcast.
+
+    Outputs n are dealt over the rows and tokens m over the columns, each unit computes one result at a time.
+    """
+    return cycles(-(-n // rows) * -(-m // cols) * k)
+
+
 def bins(p: Params) -> list[str]:
     kinds = ("zero", "subnormal", "normal", "illegal")
     return [*(f"a {x}/w {y}" for x in kinds for y in kinds), "exact cancellation", "one pair", "many pairs",

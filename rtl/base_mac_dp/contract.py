@@ -15,6 +15,14 @@ def cycles(beats: Any) -> Any:
     return beats + 1
 
 
+def gemm_cycles(m: Any, n: Any, k: Any, *, rows: Any, cols: Any, lanes: Any) -> Any:
+    """T of a product [m, k] x [k, n] on ``rows`` x ``cols`` units [edges]. All arguments broadcast.
+
+    Outputs n are dealt over the rows and tokens m over the columns, each unit computes one result at a time.
+    """
+    return cycles(-(-n // rows) * -(-m // cols) * -(-k // lanes))
+
+
 def bins(p: Params) -> list[str]:
     signs = [f"a {s}/w {t}" for s in ("negative", "zero", "positive") for t in ("negative", "zero", "positive")]
     return [*signs, "extreme times extreme", "one beat", "many beats", "stall: result waits, next in stage 1",

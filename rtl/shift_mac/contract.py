@@ -16,6 +16,11 @@ def cycles(beats: Any) -> Any:
     return beats + 1
 
 
+def gemm_cycles(m: Any, n: Any, k: Any, *, rows: Any, lanes: Any) -> Any:
+    """T of a product [m, k] x [k, n] on ``rows`` units side by side, one column each [edges]. All arguments broadcast."""
+    return cycles(m * -(-n // rows) * -(-k // lanes))
+
+
 def places(lanes: int) -> dict[str, int]:
     """Lane classes: name -> lane."""
     return {"first lane": 0, "inner lane": lanes // 2, "last lane": lanes - 1} if lanes > 2 else {"first lane": 0}

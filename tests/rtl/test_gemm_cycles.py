@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtl.base_fp16_mac import contract as fp16_mac
+from rtl.base_mac_dp import contract as mac_dp
 from rtl.bitserial_mac import contract as bitserial
 from rtl.btc_popcount_gemm import contract as btc
 from rtl.harness.unit import Beat, Model
 from rtl.lut_mpgemm_tile import contract as tile
+from rtl.shift_mac import contract as shift
 from rtl.ternary_acc import contract as ternary
 
 SMALL = st.integers(1, 7)
@@ -84,10 +87,33 @@ def test_lookup_tile(m: int, n: int, k: int, rows: int, group: int, wbits: int) 
     assert tile.gemm_cycles(m, n, k, rows=rows, columns=3, group=group, wbits=wbits) == took
 
 
+@settings(max_examples=40, deadline=None)
+@given(SMALL, SMALL, SMALL, WIDTH, WIDTH)
+def test_shift(m: int, n: int, k: int, rows: int, lanes: int) -> None:
+    results, chunks = m * ceil(n / rows), ceil(k / lanes)
+    model = shift.UNIT.model(shift.UNIT.resolve({"L": lanes}))
+    took = edges(model, {}, {"s": beats(results, chunks)}, results)
+    assert shift.gemm_cycles(m, n, k, rows=rows, lanes=lanes) == took
+
+
+@settings(max_examples=40, deadline=None)
+@given(SMALL, SMALL, SMALL, WIDTH, WIDTH, WIDTH)
+def test_multipliers(m: int, n: int, k: int, rows: int, cols: int, lanes: int) -> None:
+    results = ceil(n / rows) * ceil(m / cols)
+    model = mac_dp.UNIT.model(mac_dp.UNIT.resolve({"L": lanes}))
+    took = edges(model, {}, {"s": beats(results, ceil(k / lanes))}, results)
+    assert mac_dp.gemm_cycles(m, n, k, rows=rows, cols=cols, lanes=lanes) == took
+    took = edges(fp16_mac.UNIT.model(fp16_mac.UNIT.resolve({})), {}, {"s": beats(results, k)}, results)
+    assert fp16_mac.gemm_cycles(m, n, k, rows=rows, cols=cols) == took
+
+
 KEYWORDS: list[tuple[Callable[..., Any], dict[str, int]]] = [
     (ternary.gemm_cycles, {"lanes": 20, "outputs": 4}),
     (bitserial.gemm_cycles, {"rows": 8, "lanes": 16, "wbits": 3, "bpc": 2}),
     (btc.gemm_cycles, {"mt": 2, "nt": 4, "kw": 128, "pa": 8, "pw": 2}),
+    (shift.gemm_cycles, {"rows": 8, "lanes": 16}),
+    (mac_dp.gemm_cycles, {"rows": 8, "cols": 4, "lanes": 4}),
+    (fp16_mac.gemm_cycles, {"rows": 8, "cols": 6}),
     (tile.gemm_cycles, {"rows": 2, "columns": 64, "group": 4, "wbits": 2}),
 ]
 

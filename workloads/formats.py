@@ -49,7 +49,7 @@ class Format(BaseModel):
     ``nbytes = numel * bits / 8``. ``compute`` names the engine rate used when both operands have this format
     (``fp16, bf16, tf32, fp32, fp64, fp8, int8, int4, fp4, fp6, int1``); a weight-only format is first turned into the
     activation's format, at ``dequant_ops`` vector operations per element.
-    ``sparsity`` is (kept, of) for N:M formats; (1, 1) is dense.
+    ``sparsity`` is (kept, of) for N:M formats; (1, 1) is dense. ``kind`` "pot" are powers of two: a sign and an exponent.
 
     How a kernel goes about it: ``planes`` binary planes multiplied one by one; ``codebook`` bytes of tables, of which
     ``gather`` bytes an element are fetched where they exceed the scratchpad; ``elements`` and ``columns`` shares that
@@ -64,7 +64,7 @@ class Format(BaseModel):
     element_bits: float
     bits: float
     compute: str
-    kind: Literal["float", "int", "ternary", "codebook", "block"]
+    kind: Literal["float", "int", "ternary", "codebook", "block", "pot"]
     group: int = 0
     dequant_ops: float = 0.0
     source: str = ""

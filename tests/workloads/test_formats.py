@@ -76,6 +76,18 @@ def test_ternary_five_in_a_byte() -> None:
     assert len(packed) == t.size * get_format("ternary").bits / 8
 
 
+def test_powers_of_two_fill_their_codes() -> None:
+    """A sign and an exponent and no zero: 2^bits values, all of them in the 8 bits of ``compute`` but the largest of four."""
+    for name, largest in (("pot2", 2), ("pot3", 8), ("pot4", 128)):
+        f = get_format(name)
+        values = {s * 2**e for s in (-1, 1) for e in range(2 ** (int(f.bits) - 1))}
+        assert len(values) == 2**f.bits
+        assert max(values) == largest
+        assert len(values - set(range(-128, 128))) == (name == "pot4")
+        assert (f.kind, f.compute) == ("pot", "int8")
+    assert get_format("pot3_g128").bits == 3 + 16 / 128
+
+
 def test_outliers_pay_value_and_index() -> None:
     n = W.size
     k = n // 100

@@ -1,7 +1,9 @@
 """Compiles a unit with its parameters; a build is kept under a hash of sources, parameters and tools.
 
 So only changed sources are rebuilt, and builds of the same thing by several processes are made once (a lock per build).
-Verilator's own runtime, most of a cold build, is compiled once per set of options and copied into each new build.
+Verilator's own runtime, most of a cold build, is compiled once per set of options and copied into each new build. Not
+``verilator.o``, cocotb's main program: it holds the size of the design's class, which differs with the ports, and taken
+from another design it makes the simulator write past the end of what it allocated.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -27,6 +30,8 @@ except ImportError:                    # without the extra: ``toolchain.simulato
     Icarus = Verilator = object        # type: ignore[assignment, misc]
 
 TIMESCALE = ("1ns", "1ps")
+#: Objects that depend on tools and options alone.
+RUNTIME = "verilated*"
 _YEARS = 10 * 365 * 86400.0
 #: Random values where Verilator would put zeros: at the start and for X.
 RANDOM = ("--x-initial", "unique", "--x-assign", "unique")
@@ -34,7 +39,14 @@ WAIVED = ("-Wno-fatal",)
 
 
 class BuildError(Exception):
-    """The simulator's compiler refused the sources; the text is its log."""
+    """The simulator's compiler refused the sources; the text is one line: its first complaint, and where its log is.
+
+    ``home``: the directory of the build.
+    """
+
+    def __init__(self, text: str, home: Path) -> None:
+        super().__init__(text)
+        self.home = home
 
 
 class TimeLimitError(Exception):
@@ -78,11 +90,11 @@ def runner(simulator: str, limit: float = 600.0) -> VerilatorRunner | IcarusRunn
 
 def build(sources: Sequence[Path], top: str, params: Mapping[str, int], *, simulator: str = "verilator", coverage: bool = False,
           waves: bool = False, limit: float = 600.0) -> Path:
-    """Directory of a finished build. Raises ``BuildError`` with the log, ``TimeLimitError``, ``MissingToolError``."""
+    """Directory of a finished build. Raises ``BuildError``, ``TimeLimitError``, ``MissingToolError``."""
     toolchain.simulator(simulator)
     options = _options(simulator, coverage)
-    key = hashlib.sha256(repr((toolchain.identity(simulator), [(p.name, p.read_bytes()) for p in sources], top,
-                               sorted(params.items()), options, waves)).encode()).hexdigest()[:20]
+    key = hashlib.sha256(repr((toolchain.identity(simulator), RUNTIME, [(p.name, p.read_bytes()) for p in sources],
+                               top, sorted(params.items()), options, waves)).encode()).hexdigest()[:20]
     home = toolchain.cache_dir() / f"{top}-{key}"
     with locked(home):
         done = home / ".done"
@@ -121,18 +133,25 @@ def _compile(home: Path, sources: Sequence[Path], top: str, params: Mapping[str,
         runner(simulator, limit).build(sources=list(sources), hdl_toplevel=top, parameters=dict(params), build_dir=home,
                                        build_args=list(options), timescale=TIMESCALE, waves=waves, log_file=log)
     except (RuntimeError, SystemExit) as e:
-        raise BuildError(f"{top} {dict(params)}: {e}\n{log.read_text(errors='replace')[-4000:]}") from e
+        text = log.read_text(errors="replace") if log.exists() else ""
+        raise BuildError(f"{top} {dict(params)}: {e}: {complaint(text)} (log: {log})", home) from e
+
+
+def complaint(log: str) -> str:
+    """The first line of a log that names an error, else its last line."""
+    lines = [" ".join(line.split()) for line in log.splitlines() if line.strip()]
+    return next((line for line in lines if re.search(r"%Error|error:", line)), lines[-1] if lines else "no log")[:400]
 
 
 # -- the runtime, compiled once ------------------------------------------------------------------------------------
 
 def _warm_dir(options: Sequence[str], waves: bool) -> Path:
-    key = hashlib.sha256(repr((toolchain.identity("verilator"), tuple(options), waves)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((toolchain.identity("verilator"), RUNTIME, tuple(options), waves)).encode()).hexdigest()[:12]
     return toolchain.cache_dir() / f"runtime-{key}"
 
 
 def _runtime(folder: Path) -> list[Path]:
-    return [p for stem in ("verilated*", "verilator") for ending in (".o", ".d") for p in folder.glob(stem + ending)]
+    return [p for ending in (".o", ".d") for p in folder.glob(RUNTIME + ending)]
 
 
 def _copy_runtime(warm: Path, home: Path) -> None:

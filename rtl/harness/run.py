@@ -60,6 +60,8 @@ def verify(unit: Unit, params: Params, *, simulator: str = "verilator", seeds: t
                      waves=waves is not None)
     except (BuildError, TimeLimitError) as e:
         out.failed["build"] = str(e)
+        if isinstance(e, BuildError) and not keep:
+            discard(e.home)
         return out
     out.build_s, start = time.monotonic() - start, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="perfboard-rtl-") as tmp:
@@ -102,8 +104,8 @@ def _run(out: Outcome, unit: Unit, home: Path, work: Path, simulator: str, seeds
 
 def _read(out: Outcome, results: Path, log: Path) -> None:
     if not results.exists():
-        tail = log.read_text(errors="replace")[-1500:] if log.exists() else ""
-        out.failed.setdefault("run", f"the simulator left no results\n{tail}")
+        said = log.read_text(errors="replace").split() if log.exists() else ["nothing"]
+        out.failed.setdefault("run", f"the simulator left no results; its log ends: {' '.join(said)[-400:]}")
         return
     for case in ET.parse(results).getroot().iter("testcase"):
         name = case.get("name", "")

@@ -1,0 +1,41 @@
+"""Builds: what may be shared between designs, and what a build that fails says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rtl.harness import build
+from rtl.harness.registry import load, sources
+from rtl.harness.run import verify
+
+
+def test_program_that_knows_the_design_is_not_shared(tmp_path: Path) -> None:
+    """cocotb's main program allocates the design's class: its size is that of one design alone."""
+    home, warm = tmp_path / "home", tmp_path / "warm"
+    home.mkdir()
+    for name in ("verilated.o", "verilated_cov.o", "verilator.o", "Vtop.o"):
+        (home / name).write_text(name)
+    build._keep_runtime(home, warm)
+    assert sorted(p.name for p in warm.iterdir()) == ["verilated.o", "verilated_cov.o"]
+
+
+def test_first_complaint_is_found() -> None:
+    assert build.complaint("make: x\n%Error: u.v:3:  no such\n%Error: 2nd") == "%Error: u.v:3: no such"
+    assert build.complaint("c++ -c a.cpp\na.cpp:1: error: what\n") == "a.cpp:1: error: what"
+    assert build.complaint("one\nkilled\n\n") == "killed"
+    assert build.complaint("") == "no log"
+
+
+@pytest.mark.rtl
+def test_failed_build_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERFBOARD_CACHE", str(tmp_path / "cache"))
+    unit = load("nbit_unpack")
+    bad = tmp_path / "nbit_unpack.v"
+    bad.write_text(sources(unit)[0].read_text().replace("data_q <= wide", "data_q <= wied"))
+    out = verify(unit, {}, files=[bad], keep=False)
+    assert not out.ok
+    assert "Can't find definition of variable: 'wied'" in out.failed["build"]
+    assert "\n" not in out.failed["build"]
+    assert list((tmp_path / "cache").rglob("*nbit_unpack*")) == []

@@ -1,4 +1,4 @@
-"""Bench of ``shift_mac``."""
+"""Bench of ``shift_mac``: integer activations here, FP16 in ``bench_fp16``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from rtl.harness.bench import Bench, Job, Seen, Trace, pack, unpack, wrap
 from rtl.harness.pipe_bins import pipe_bins
-from rtl.harness.unit import Beat
+from rtl.harness.unit import Beat, Params
+from rtl.shift_mac.bench_fp16 import ShiftFp16Bench
 from rtl.shift_mac.contract import UNIT, places
 from rtl.shift_mac.golden import Ints, pot_value, shift_dot
 
@@ -18,7 +19,8 @@ from rtl.shift_mac.golden import Ints, pot_value, shift_dot
 class ShiftBench(Bench):
     unit = UNIT
     inputs: ClassVar = {"s": ("a", "w", "mask", "last")}
-    outputs: ClassVar = {"out": ("data",)}
+    outputs: ClassVar = {"out": ("data", "exp")}
+    flags = ("err",)
 
     def job(self, a: Ints, code: Ints, mask: Ints, name: str = "") -> Job:
         """Dot products of a: int[D, C, L] with codes and mask of the same shape, C beats each."""
@@ -26,7 +28,8 @@ class ShiftBench(Bench):
         beats = [{"a": pack(a[d, c], p["A_W"]), "w": pack(code[d, c], p["B"]), "mask": pack(mask[d, c], 1),
                   "last": int(c == a.shape[1] - 1)} for d, c in product(range(a.shape[0]), range(a.shape[1]))]
         sums = (a * pot_value(code, p["B"]) * mask).sum(axis=(1, 2))
-        return Job({"s": beats}, {}, {"beats": len(beats)}, {"out": [{"data": wrap(int(s), p["ACC_W"])} for s in sums]}, name)
+        expected = {"out": [{"data": wrap(int(s), p["ACC_W"]), "exp": 0} for s in sums]}
+        return Job({"s": beats}, {}, {"beats": len(beats)}, expected, name)
 
     def operands(self, rng: np.random.Generator, results: int, beats: int) -> tuple[Ints, Ints, Ints]:
         """Mostly whole beats; some with lanes at random masked, some all masked."""
@@ -64,9 +67,12 @@ class ShiftBench(Bench):
             total += shift_dot(unpack(x["a"], p["A_W"], p["L"]), unpack(x["w"], p["B"], p["L"], signed=False), p["B"],
                                unpack(x["mask"], 1, p["L"], signed=False))
             if x["last"]:
-                sums.append({"data": wrap(total, p["ACC_W"])})
+                sums.append({"data": wrap(total, p["ACC_W"]), "exp": 0})
                 total = 0
         return {"out": sums}
+
+    def predict_flags(self, cfg: Mapping[str, int], seen: Seen) -> dict[str, int]:
+        return {"err": 0}
 
     def cover(self, job: Job, trace: Trace) -> Iterable[str]:
         p, full = self.p, (1 << self.p["L"]) - 1
@@ -80,4 +86,8 @@ class ShiftBench(Bench):
         yield from pipe_bins(trace)
 
 
-BENCH = ShiftBench
+def bench(params: Params) -> Bench:
+    return ShiftFp16Bench(params) if params.get("FP") else ShiftBench(params)
+
+
+BENCH = bench

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rtl.bitserial_mac.golden import bitserial_gemv, from_slices, to_slices
 from rtl.btc_popcount_gemm.golden import btc_gemm, btc_value, plane_product
 from rtl.lut_mpgemm_tile.golden import lut_gemm
-from rtl.shift_mac.golden import pot_value, shift_dot
+from rtl.shift_mac.contract import check_beats, most_beats
+from rtl.shift_mac.golden import fp16_product, fp16_step, pot_value, shift_dot, shift_fp16
 from rtl.ternary_acc.golden import ternary_gemv, tri2_decode, tri2_encode, trit_pack5, trit_unpack5
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -77,3 +79,39 @@ def test_tile_is_the_product_of_odd_weights(k: int, wbits: int, seed: int) -> No
     rng = np.random.default_rng(seed)
     a, q = rng.integers(-128, 128, (2, 3 * k)), rng.integers(0, 1 << wbits, (5, 3 * k))
     assert np.array_equal(lut_gemm(a, q, wbits, k), a @ (2 * q - ((1 << wbits) - 1)).T)
+
+
+@pytest.mark.parametrize("shift", range(8))
+def test_fp16_products_are_those_of_binary16(shift: int) -> None:
+    codes = np.arange(1 << 16)
+    with np.errstate(over="ignore", invalid="ignore"):
+        due = (codes.astype(np.uint16).view(np.float16) * np.float16(-1) * np.float16(1 << shift)).astype(np.float64)
+    found = [fp16_product(int(c), 8 | shift, 4) for c in codes]
+    value = np.array([m * 2.0 ** (e - 25) for m, e, _ in found])
+    finite = np.isfinite(due)
+    assert np.array_equal(value[finite], due[finite])
+    assert (np.abs(value[~finite]) == 65504).all()
+    assert np.array_equal([flagged for _, _, flagged in found], ~finite)
+    assert all(abs(m) >= 1024 or e == 1 for m, e, _ in found)
+    assert np.array_equal(np.sign(value[~finite]), np.where(codes[~finite] >> 15, 1, -1))
+
+
+@given(st.integers(1, 16), st.integers(1, 40), SEEDS)
+def test_fp16_sums_keep_their_bound(lanes: int, beats: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = (rng.normal(size=(beats, lanes)) * 2.0 ** rng.integers(-20, 4, (beats, lanes))).astype(np.float16)
+    code, mask = rng.integers(0, 16, (beats, lanes)), rng.integers(0, 2, (beats, lanes))
+    exact = float((a.astype(np.float64) * pot_value(code, 4) * mask).sum())
+    bits = a.view(np.uint16).astype(np.int64)
+    steps = [fp16_step(x.tolist(), c.tolist(), 4, on.tolist())[0] for x, c, on in zip(bits, code, mask, strict=True)]
+    m, e = shift_fp16(steps)
+    top = max((s.exp for s in steps if s), default=0)
+    assert abs(m * 2.0 ** (e - 28) - exact) <= beats * (lanes + 1) * 2.0 ** (top - 28)
+    assert max((abs(s.total) for s in steps if s), default=0) < lanes << 14
+
+
+def test_beats_of_an_accumulator() -> None:
+    assert (most_beats(16, 32), most_beats(3, 24)) == (8192, 128)
+    check_beats(8192, 16)
+    with pytest.raises(ValueError, match=r"beats = 8193: ACC_W = 32 holds 8192"):
+        check_beats(8193, 16)

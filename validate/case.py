@@ -30,7 +30,8 @@ UNITS: dict[str, str] = {"time": "s", "linears": "s", "tpot": "s", "ttft": "s", 
 class Side(BaseModel):
     """One setting. With ``model``: the fields of a query (``perfboard whatif``; with ``techniques`` or ``simulated``:
     ``perfboard simulate``); without: products of the ``shapes`` (n, k) with ``m`` rows each, or m times one row if
-    ``each_row``. ``batch = 0`` is the largest that fits, at most ``batch_cap``."""
+    ``each_row``. ``batch = 0`` is the largest that fits, at most ``batch_cap``. ``counts`` names a rule of
+    ``validate.case_counts`` where the source does not count the whole of a step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,6 +52,7 @@ class Side(BaseModel):
     pp: int = 1
     dp: int = 1
     utilization: float = 0.9
+    counts: Literal["", "rows_by_hidden"] = ""
     # a model whose plan is simulated: techniques, each a table with its name in "use"; steps 0: as many as it needs;
     # contexts: decode at so many lengths, from prompt to end, instead of at the mean one
     simulated: bool = False

@@ -14,9 +14,10 @@ from accel_models.bind import Hardware, bind
 from accel_models.cost.terms import attribute
 from accel_models.families import peak
 from accel_models.price import Priced, power_interval, price
-from sim.estimate import Z80, Estimate, Step, estimate, op_class
+from sim.estimate import Z80, Estimate, Step, compose, estimate, op_class
 from sim.query import Query, Setting, resolve
 from validate.case import Quantity, Side
+from validate.case_counts import RULES
 from workloads.formats import get_format
 from workloads.ops import Gemm, Op
 from workloads.work import work
@@ -136,7 +137,7 @@ def query_of(side: Side) -> Query:
 
 def _model(side: Side, quantity: Quantity) -> Outcome:
     query = query_of(side)
-    _, result = _estimate(query)
+    result = _counted(side, *_estimate(query))
     decode = result.decode or result.prefill
     batch, steps = float(query.batch), float(query.osl - 1)
     size: dict[str, Callable[[], float]] = {
@@ -157,6 +158,23 @@ def _model(side: Side, quantity: Quantity) -> Outcome:
     groups = [(n, s.ops, s.priced) for n, s in chosen]
     return _collect(groups, limit, -1 if quantity in ("tokens_per_s", "throughput") else +1, scale, query.batch,
                     _where(side))
+
+
+def _counted(side: Side, setting: Setting, result: Estimate) -> Estimate:
+    """The estimate with what the source counts of each step in place of the whole."""
+    if not side.counts:
+        return result
+
+    def only(step: Step) -> Step:
+        hw, ops = result.hardware, tuple(RULES[side.counts](step.ops, setting.spec))
+        priced = tuple(price(ops, hw, framework=side.framework))
+        each = [(float(np.asarray(op.repeat)), p) for op, p in zip(ops, priced, strict=True)]
+        times = [n * p.cost.time for n, p in each]
+        time, joules = sum(times, np.zeros(())), sum((n * p.energy for n, p in each), np.zeros(()))
+        lo, hi = compose(ops, priced, times, time)
+        return replace(step, ops=ops, priced=priced, time=time, lo=lo, hi=hi, energy=joules, sol=np.array(_limit(ops, hw)))
+
+    return replace(result, prefill=only(result.prefill), decode=only(result.decode) if result.decode else None)
 
 
 def _drawn(query: Query, result: Estimate, quantity: Quantity) -> Outcome:

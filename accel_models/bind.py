@@ -27,7 +27,8 @@ class Hardware:
 
     ``identity`` is (name, generation, kind) for the look-up of fitted parameters; ``engine`` the kind of the engine that
     multiplies, which chooses the formulas, ``figures`` its own numbers (resources of a part among them); ``native`` the
-    formats it really has. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale``
+    formats it really has. ``array_clock`` is that of the engine that
+    multiplies. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale``
     multiplies the fixed time of every kernel.
     ``energy_per_op`` and ``energy_per_byte`` are those that the file states for its parts, NaN where it does not.
     """
@@ -42,6 +43,7 @@ class Hardware:
     vector_rate: Array
     n_units: Array
     clock: Array
+    array_clock: Array
     dram_bandwidth: Array
     dram_capacity: Array
     l2_bandwidth: Array
@@ -86,7 +88,7 @@ NO_LINK = 1e30
 
 #: Parameters that elasticities are taken of: dotted key -> the fields that grow with it.
 PERTURBED = {
-    "memory.main.bandwidth": ("dram_bandwidth",), "engine.matrix.rate": ("rate_table",),
+    "memory.main.bandwidth": ("dram_bandwidth",), "engine.matrix.rate": ("rate_table", "array_clock"),
     "engine.vector.rate": ("vector_rate",), "engine.units": ("n_units", "rate_table", "vector_rate", "l2_bandwidth"),
     "memory.l2.bandwidth": ("l2_bandwidth",), "memory.l2.capacity": ("l2_capacity",),
     "link.bandwidth": ("link_bandwidth",), "network.bandwidth": ("network_bandwidth",),
@@ -202,7 +204,8 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
     return {
         "vector_rate": next((vector_rates[f].value for f in ("fp32", "fp16") if f in vector_rates),
                             max(device.rates().values(), default=np.nan)),
-        "n_units": units, "clock": clock, "dram_bandwidth": bandwidth,
+        "n_units": units, "clock": clock,
+        "array_clock": matrix.clock.value if matrix and matrix.clock else clock, "dram_bandwidth": bandwidth,
         "dram_capacity": value(f"{main}.capacity", np.nan, "not known"),
         "l2_capacity": known.get("memory.l2.capacity", 0.0),
         "l2_bandwidth": max(value("memory.l2.bandwidth", l2_rule, f"{per_clock:g} B per processor and clock"), bandwidth)

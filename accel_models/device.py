@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from accel_models import units
 from accel_models.quantity import echo, parse_noted
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "derived"]
@@ -99,6 +100,16 @@ class Engine(Strict):
     bandwidth: Bandwidth | None = None
     resources: dict[str, Count] = {}         # FPGA: lut, dsp, bram18, uram
     figure: Annotated[dict[str, Quantity], BeforeValidator(_figures)] = {}
+
+
+    def rates(self, device: str) -> dict[str, float]:
+        """Dense peak per format [op/s]: as stated, and of an engine made of units as its contract and shape give it."""
+        stated: dict[str, float] = {fmt: q.value for fmt, q in self.rate.items()}
+        if self.kind not in units.KINDS or not self.clock:
+            return stated
+        shape = {name: q.value for name, q in self.figure.items()}
+        count = (self.units.value if self.units else 1.0) * shape.get("arrays_per_unit", 1.0)
+        return units.rates(self.kind, shape, units=count, clock=self.clock.value, where=device) | stated
 
 
 class Nand(Strict):
@@ -332,7 +343,7 @@ class Device(Strict):
         """Dense peak per format [op/s]: the matrix engine, completed by what only the vector engine has."""
         found: dict[str, float] = {}
         for engine in (self.vector, self.matrix):
-            found |= {fmt: q.value for fmt, q in engine.rate.items()} if engine else {}
+            found |= engine.rates(self.name) if engine else {}
         return found
 
     def rate(self, fmt: str) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from accel_models.bind import Hardware, take
 from accel_models.columns import Priced, Stack, eager, power_interval
 from accel_models.cost.terms import Array, Cost
-from accel_models.families import FAMILIES, Pricer
+from accel_models.families import Pricer, family
 from accel_models.families.general import PRICERS, fitted_as
 from accel_models.fitted_store import fitted_on
 from accel_models.kernels import kernels
@@ -55,15 +55,15 @@ def _together(parts: Sequence[tuple[Op, Priced]]) -> Priced:
 
 def _price(ops: Sequence[Op], hw: Hardware, framework: str, n_axes: int, paired: bool) -> list[Priced]:
     """``price`` of ops that are one kernel each. Devices of different families go apart: other formulas."""
-    families = [FAMILIES.get(kind, PRICERS) for kind in hw.engine]
+    families = [family(kind, name[2]) for kind, name in zip(hw.engine, hw.identity, strict=True)]
     if all(f is families[0] for f in families):
         return _alike(ops, hw, families[0], framework, n_axes, paired)
     if paired:
         raise ValueError("paired devices must be of one family of engines")
     axes = max([n_axes, *(len(_shape(op)) for op in ops)])
-    parts = [(places := [i for i, f in enumerate(families) if f is family],
-              _alike(ops, take(hw, places), family, framework, axes, paired))
-             for family in {id(f): f for f in families}.values()]
+    parts = [(places := [i for i, f in enumerate(families) if f is chosen],
+              _alike(ops, take(hw, places), chosen, framework, axes, paired))
+             for chosen in {id(f): f for f in families}.values()]
     return [_merged([(places, done[i]) for places, done in parts], len(hw)) for i in range(len(ops))]
 
 

@@ -217,7 +217,7 @@ def limit(ops: Sequence[Op], works: Sequence[Work], hw: Hardware, n_axes: int) -
         elif not isinstance(op, Elementwise):
             moved = moved + n * (w.weight_bytes + w.cache_bytes)
         if matrix := matrix_format(op):
-            both = matrix, getattr(op, "w", matrix)
+            both = matrix, getattr(op, "w", getattr(op, "kv", matrix))
             flops[both] = flops.get(both, np.zeros(())) + n * w.flops
     column = (-1,) + (1,) * n_axes
     compute = sum((f / peak(get_format(a), get_format(w), hw).reshape(column) for (a, w), f in flops.items()), np.zeros(()))

@@ -9,13 +9,14 @@ its own a family takes from ``[engine.*.figure]`` of the device file, by ``hw.fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
-from accel_models.bind import Hardware
+from accel_models.bind import Hardware, take
 from accel_models.cost.terms import Array
-from accel_models.families import cpu, fpga, in_flash, systolic
-from accel_models.families.general import Pricer
+from accel_models.families import cpu, fpga, in_flash, systolic, units
+from accel_models.families.general import PRICERS, Pricer
 from workloads.formats import Format
 from workloads.ops import Op
 
@@ -24,21 +25,47 @@ FAMILIES: dict[str, Mapping[type[Op], Pricer]] = {
     "cpu_simd": cpu.PRICERS,
     "systolic": systolic.ARRAYS, "hexagon_npu": systolic.NPU,
     "in_flash": in_flash.PRICERS,
-    "dsp": fpga.DSP, "ternary": fpga.TERNARY,
+    "sparse_dsp": fpga.PRICERS, "ternary": fpga.PRICERS,
+    **units.PRICERS,
 }
 
-#: Kind of engine -> rate (devices,) of products with weights of a format where it can do without multiplying. [op/s]
-WITHOUT_MULTIPLYING: dict[str, Callable[[Format, Hardware], Array]] = {"cpu_simd": cpu.lookup_limit}
+#: Kind of engine -> rate (devices,) of products of two formats (activations, weights) apart from that of the format that
+#: both are brought to; 0 where there is no such way. [op/s]
+OTHER_WAYS: dict[str, Callable[[Format, Format, Hardware], Array]] = {
+    "cpu_simd": lambda a, w, hw: cpu.lookup_limit(w, hw), "ternary": fpga.adders,
+    **{kind: partial(units.peak, kind=kind) for kind in units.PRICERS}}
+
+
+def family(engine: str, device: str) -> Mapping[type[Op], Pricer]:
+    """Pricers of a kind of engine in a kind of device; the general ones where it has none."""
+    hosted = units.HOSTED.get(engine) if device == "gpu" else None
+    return hosted or FAMILIES.get(engine, PRICERS)
 
 
 def peak(a: Format, w: Format, hw: Hardware) -> Array:
     """The most that devices could do of products A W, whatever the kernel: their multipliers' rate in the format of A, or
     another way that weights of this format allow. (devices,) [op/s]"""
     rate = hw.rate_table[a.compute]
-    for kind, other in WITHOUT_MULTIPLYING.items():
-        if kind in hw.engine:
-            rate = np.where([k == kind for k in hw.engine], np.maximum(rate, other(w, hw)), rate)
+    for kind, other in OTHER_WAYS.items():
+        places = [i for i, engine in enumerate(hw.engine) if engine == kind]
+        if places:
+            rate = rate.copy()
+            rate[places] = np.fmax(rate[places], other(a, w, take(hw, places)))
     return rate
 
 
-__all__ = ["FAMILIES", "Pricer", "peak"]
+#: Kind of engine -> of each device why it cannot be what its file says, in one line, or the empty text.
+PROBLEMS: dict[str, Callable[[Hardware], list[str]]] = {"sparse_dsp": fpga.problems, "ternary": fpga.problems}
+
+
+def problems(hw: Hardware) -> list[str]:
+    """Of each device why it cannot be priced (a design that its part cannot hold), or the empty text."""
+    found = [""] * len(hw)
+    for kind, of in PROBLEMS.items():
+        places = [i for i, engine in enumerate(hw.engine) if engine == kind]
+        for i, text in zip(places, of(take(hw, places)) if places else (), strict=True):
+            found[i] = text
+    return found
+
+
+__all__ = ["FAMILIES", "Pricer", "family", "peak", "problems"]

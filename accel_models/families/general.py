@@ -28,7 +28,7 @@ from workloads.ops import NUMBERS, Attention, Collective, Elementwise, Gemm, Moe
 Pricer = Callable[[Any, dict[str, Array], Hardware, str], Stack]
 
 
-def _ways(ops: Sequence[Gemm] | Sequence[Moe], hw: Hardware) -> list[tuple[Multiply, ...]]:
+def ways_of(ops: Sequence[Gemm] | Sequence[Moe], hw: Hardware) -> list[tuple[Multiply, ...]]:
     """How each op multiplies on each device."""
     found = {(a, w): tuple(multiply(a, w, native) for native in hw.native) for a, w in {(op.a, op.w) for op in ops}}
     return [found[op.a, op.w] for op in ops]
@@ -67,13 +67,21 @@ def _gathers(ops: Sequence[Gemm], hw: Hardware) -> list[list[float]]:
 
 
 def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
+    return gemm_of(ops, f, hw, framework, ways_of(ops, hw))
+
+
+def gemm_of(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str, ways: list[tuple[Multiply, ...]], *,
+            rate: Array | None = None) -> Stack:
+    """Dense products issued in these ways; ``rate`` [op/s], (ops, devices, ...), stands for that of the format where it is
+    not NaN."""
     col = Columns(hw, f["m"].ndim - 2)
-    ways = _ways(ops, hw)
     variants = tuple(tuple(_label(w, w.variant) for w in row) for row in ways)
     found = sets("gemm", gemm, variants, hw.identity, framework)
     beyond = widening("gemm", variants, col, framework, **{k: f[k] for k in ("m", "n", "k", "batch")})
     static = col.each([float(op.static) for op in ops])
     given = _product(ops, ways, col)
+    if rate is not None:
+        given["peak"] = np.where(np.isnan(rate), given["peak"], rate)
     m = f["m"]
     if any(w.rows != 1.0 for row in ways for w in row):
         rows = col.table([[w.rows for w in row] for row in ways])
@@ -92,7 +100,7 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
 
 def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
     col = Columns(hw, f["tokens"].ndim - 2)
-    ways = _ways(ops, hw)
+    ways = ways_of(ops, hw)
     variants = tuple(tuple(_label(w, MOE_BORROWS[w.variant]) for w in row) for row in ways)
     found = sets("moe", moe, variants, hw.identity, framework)
     given = _product(ops, ways, col)

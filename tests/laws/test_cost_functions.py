@@ -35,6 +35,7 @@ HARDWARE: dict[str, float] = {
     "peak": 3e14, "vector_peak": 2e13, "n_units": 108, "dram_bandwidth": 2e12, "l2_bandwidth": 5e12, "l2_capacity": 4e7,
     "bandwidth": 3e11, "j_per_op": 5e-13, "j_per_byte": 4e-11, "idle_power": 80.0, "tdp": 400.0,
     "internode_bandwidth": 5e10, "devices_per_node": 4.0, "array_rows": 64, "array_cols": 32, "scratchpad": 4e6,
+    "compute": 1e-4,
 }
 #: A default of zero or infinity says "off"; what it is when on.
 ON: dict[str, float] = {"launch": 1e-6, "latency": 1e-6, "internode_latency": 2e-6, "dequant_ops": 2.0, "resident": 0.5,

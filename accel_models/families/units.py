@@ -1,0 +1,200 @@
+"""Engines made of verified units (``accel_models.units``): an accelerator of their own, or the multipliers of a GPU.
+
+On its own an engine's time is the contract's cycles beside the memory's bytes (``cost.unit_array``); what its units cannot
+multiply runs on the vector engine beside it, and so do norms and softmax. In a device of kind ``gpu`` the kernels stay
+what they are and only the rate of products with weights that the units take comes from the contract; the others run at the
+rates that the file states. Nothing was measured on such a device: ``assumed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from accel_models.bind import Hardware
+from accel_models.columns import Columns, Stack, priced, sets
+from accel_models.cost.terms import Array, Cost
+from accel_models.cost.unit_array import product, share, together
+from accel_models.families import general
+from accel_models.families.general import Pricer
+from accel_models.kernels import Multiply
+from accel_models.units import KINDS, given
+from workloads.formats import Format, get_format
+from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
+
+#: Operations of the vector engine for each score of a softmax: maximum, difference, exponential, sum, division.
+SOFTMAX_OPS = 5.0
+#: Operations for each element of a pass of an element-wise kernel (mean or maximum first: several passes).
+PASSES = {"rmsnorm": 3.0, "add_rmsnorm": 4.0, "layernorm": 4.0, "add_layernorm": 5.0, "softmax": SOFTMAX_OPS, "sampling": 2.0}
+#: Kernels whose operands lie in memory whatever the buffers hold: a table that is looked up, the cache that is appended to.
+OFF_CHIP = ("embedding", "kv_append")
+
+
+def shape(hw: Hardware, kind: str) -> dict[str, Array]:
+    """The figures of each device's array, (devices,)."""
+    rows = [given(kind, known, where=device) for (device, *_), known in zip(hw.identity, hw.figures, strict=True)]
+    return {name: np.array([row[name] for row in rows]) for name in KINDS[kind].figures}
+
+
+def arrays_of(hw: Hardware) -> Array:
+    """Arrays of each device, (devices,): in a GPU some in every processor."""
+    return np.asarray(hw.n_units * hw.figure("arrays_per_unit", 1.0))
+
+
+def peak(a: Format, w: Format, hw: Hardware, *, kind: str) -> Array:
+    """Rate (devices,) of products of these formats with full tiles, 0 where the units do not take them. [op/s]"""
+    figures = shape(hw, kind)
+    passes = KINDS[kind].passes(a, w, figures)
+    return np.nan_to_num(2.0 * KINDS[kind].macs(figures) * arrays_of(hw) * hw.array_clock / passes)
+
+
+class _Arrays:
+    """The arrays of the bound devices, with the axes of a workload."""
+
+    def __init__(self, hw: Hardware, kind: str, n_axes: int) -> None:
+        self.hw, self.kind, self.col = hw, KINDS[kind], Columns(hw, n_axes)
+        self.flat = shape(hw, kind)
+        self.figures = {k: self.col(v) for k, v in self.flat.items()}
+        self.units, self.clock = self.col(arrays_of(hw)), self.col(hw.array_clock)
+        self.beside = {"dram_bandwidth": self.col(hw.dram_bandwidth), "launch": self.col(hw.launch)}
+        self.buffers = {"input_buffer": self.col(hw.figure("input_buffer_bytes", np.inf)),
+                        "weight_buffer": self.col(hw.figure("weight_buffer_bytes", np.inf))}
+
+    def passes(self, a: Sequence[Format], w: Sequence[Format]) -> Array:
+        """(ops, devices, ...), NaN where the unit does not take the product."""
+        known = {pair: np.broadcast_to(self.kind.passes(*pair_formats, self.flat), (len(self.hw),)).tolist()
+                 for pair, pair_formats in {(x.name, y.name): (x, y) for x, y in zip(a, w, strict=True)}.items()}
+        return self.col.table([known[x.name, y.name] for x, y in zip(a, w, strict=True)])
+
+    def rate(self, k: Array, passes: Array) -> Array:
+        """Of all arrays together, each on full tiles of the result; NaN where the units do not take the product. [op/s]"""
+        down, across = self.kind.tile(self.figures)
+        cycles = self.kind.cycles(down, across, k, passes, self.figures)
+        return np.asarray(2.0 * down * across * k * self.units * self.clock / cycles)
+
+    def seconds(self, m: Array, n: Array, k: Array, batch: Array, passes: Array) -> Array:
+        """Time of the products on the arrays, or on the vector engine where the units do not take them."""
+        taken = ~np.isnan(passes)
+        turns, vector = np.where(taken, passes, 1.0), self.col(self.hw.vector_rate)
+        down, across = self.kind.tile(self.figures)
+
+        def dealt(split: float) -> Array:
+            part = share(m, n, batch, tile_m=down, tile_n=across, arrays=self.units, split=split)
+            cycles = self.kind.cycles(down * part.tiles, across, np.ceil(k / part.splits), turns, self.figures)
+            return np.asarray(cycles / self.clock + batch * m * n * (part.splits - 1.0) / vector)
+
+        return np.where(taken, np.minimum(dealt(0.0), dealt(1.0)), 2.0 * batch * m * n * k / vector)
+
+    def product(self, m: Array, n: Array, k: Array, batch: Array, passes: Array, **nbytes: Array | float) -> Cost:
+        """``cost.unit_array.product`` of these arrays."""
+        return product(m, n, k, batch, compute=self.seconds(m, n, k, batch, passes), **nbytes, **self.beside, **self.buffers)
+
+    def stack(self, cost: Cost, ops: Sequence[Op]) -> Stack:
+        """Interval of an unmeasured formula, and energy."""
+        found = sets("units", product, (("contract",) * len(self.hw),) * len(ops), self.hw.identity, "")
+        rates = np.maximum(np.asarray(cost.flops), 1.0) / np.maximum(np.asarray(cost.compute), 1e-30)
+        return priced(cost, found, rates, self.col)
+
+
+def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    arrays = _Arrays(hw, kind, f["m"].ndim - 2)
+    a, w, out = ([get_format(getattr(op, x)) for op in ops] for x in ("a", "w", "out"))
+    each = arrays.col.each
+    cost = arrays.product(f["m"], f["n"], f["k"], f["batch"], arrays.passes(a, w), bytes_a=each([x.nbytes for x in a]),
+                          bytes_w=each([x.nbytes for x in w]), bytes_out=each([x.nbytes for x in out]))
+    return arrays.stack(cost, ops)
+
+
+def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    """Experts that a token picked (choices uniform), each with its share of the rows."""
+    arrays = _Arrays(hw, kind, f["tokens"].ndim - 2)
+    a, w, out = ([get_format(getattr(op, x)) for op in ops] for x in ("a", "w", "out"))
+    each = arrays.col.each
+    picks = np.minimum(f["topk"] / f["n_experts"], 1.0 - 1e-12)
+    hit = f["n_local"] * -np.expm1(f["tokens"] * np.log1p(-picks))
+    rows = f["tokens"] * picks * f["n_local"] / np.maximum(hit, 1e-300)
+    wide = f["inter"] * each([1.0 + op.gated for op in ops])
+    given_bytes = {"bytes_a": each([x.nbytes for x in a]), "bytes_w": each([x.nbytes for x in w]),
+                   "bytes_out": each([x.nbytes for x in out])}
+    passes = arrays.passes(a, w)
+    up, down = (arrays.product(rows, n, k, hit, passes, **given_bytes)
+                for n, k in ((wide, f["hidden"]), (f["hidden"], f["inter"])))
+    return arrays.stack(Cost(*(x + y for x, y in zip(up, down, strict=True))), ops)
+
+
+def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    """Scores, softmax, weighted sum one after another; the queries of a group share a head of keys and values. Scores stay
+    on chip. A causal prompt skips what lies beyond the diagonal where the file says so (figure ``causal_skip`` 1)."""
+    arrays = _Arrays(hw, kind, f["batch"].ndim - 2)
+    each = arrays.col.each
+    q, kv = [get_format(op.q) for op in ops], [get_format(op.kv) for op in ops]
+    passes = arrays.passes(q, kv)
+    skips = each([float(op.causal) for op in ops]) * arrays.col(hw.figure("causal_skip", 1.0))
+    seen = np.where(f["window"] > 0, np.minimum(f["kv_len"], f["window"] + f["q_len"] - 1.0), f["kv_len"])
+    seen = np.maximum(seen - skips * (f["q_len"] - 1.0) / 2.0, 1.0)
+    rows, batch = f["q_len"] * f["n_heads"] / f["n_kv_heads"], f["batch"] * f["n_kv_heads"]
+    busy = (arrays.seconds(rows, seen, f["head_dim"], batch, passes)
+            + arrays.seconds(rows, f["v_head_dim"], seen, batch, passes)
+            + SOFTMAX_OPS * batch * rows * seen / arrays.col(hw.vector_rate))
+    heads = f["batch"] * f["n_heads"] * f["q_len"]
+    moved = (f["batch"] * f["kv_len"] * f["kv_elements"] * each([x.nbytes for x in kv])
+             + heads * (f["head_dim"] + f["v_head_dim"]) * each([x.nbytes for x in q]))
+    flops = 2.0 * batch * rows * seen * (f["head_dim"] + f["v_head_dim"])
+    return arrays.stack(together(moved, flops, compute=busy, **arrays.beside), ops)
+
+
+def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    """On the vector engine; operands that fit the input buffer are still there."""
+    arrays = _Arrays(hw, kind, f["rows"].ndim - 2)
+    each = arrays.col.each
+    moved = f["bytes_read"] + f["bytes_written"]
+    off = np.maximum(each([float(op.kind in OFF_CHIP) for op in ops]), moved > arrays.buffers["input_buffer"])
+    work = f["rows"] * f["cols"] * each([PASSES.get(op.kind, 1.0) for op in ops])
+    return arrays.stack(together(moved * off, work, compute=work / arrays.col(hw.vector_rate), **arrays.beside), ops)
+
+
+def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    """On the vector engine; a state that fits the input buffer stays there."""
+    arrays = _Arrays(hw, kind, f["batch"].ndim - 2)
+    state = f["batch"] * f["state_elements"] * arrays.col.each([get_format(op.state).nbytes for op in ops])
+    moved = np.where(state > arrays.buffers["input_buffer"], 2.0 * state, 0.0)
+    work = f["batch"] * f["q_len"] * f["flops_per_token"]
+    return arrays.stack(together(moved, work, compute=work / arrays.col(hw.vector_rate), **arrays.beside), ops)
+
+
+# -- in a GPU ------------------------------------------------------------------------------------------------------------
+
+def _hosted(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+    """Products in the GPU's own kernels, multiplied by the units where they take the weights: at the rate of full tiles,
+    since the kernel's formula deals tiles and fills them up."""
+    arrays = _Arrays(hw, kind, f["m"].ndim - 2)
+    a, w = [get_format(op.a) for op in ops], [get_format(op.w) for op in ops]
+    passes = arrays.passes(a, w)
+    rate = arrays.rate(f["k"], passes)
+    taken = np.broadcast_to(~np.isnan(passes), np.broadcast_shapes(passes.shape, (len(ops), len(hw), *arrays.col.tail)))
+    low = [x.bits < 16 for x in w]
+    ways = [tuple(_fed(x) if lo and bool(taken[i, j].all()) else way for j, way in enumerate(row))
+            for i, (x, lo, row) in enumerate(zip(a, low, general.ways_of(ops, hw), strict=True))]
+    mine = taken & np.reshape(low, (-1, 1) + (1,) * len(arrays.col.tail))
+    return general.gemm_of(ops, f, hw, framework, ways, rate=np.where(mine, rate, np.nan))
+
+
+def _fed(a: Format) -> Multiply:
+    """A kernel without unpacking: weights reach the units as they are stored. Never measured; the nearest is the product of
+    activations of that width."""
+    narrow = a.bits < 16
+    quantise = (0.0, 0.0) if a.ready or not narrow else (1.0, 2.0 + a.nbytes)
+    return Multiply("int8_smoothquant" if narrow else "none", a.compute, 0.0, a.nbytes, *quantise, borrowed=True)
+
+
+def _own(kind: str) -> Mapping[type[Op], Pricer]:
+    mine: dict[type[Op], Callable[..., Stack]] = {Gemm: _gemm, Moe: _moe, Attention: _attention, Elementwise: _elementwise,
+                                                  Scan: _scan}
+    return {op: partial(f, kind=kind) for op, f in mine.items()}
+
+
+#: Kind of engine -> pricers, of an accelerator and inside a GPU.
+PRICERS: dict[str, Mapping[type[Op], Pricer]] = {kind: _own(kind) for kind in KINDS}
+HOSTED: dict[str, Mapping[type[Op], Pricer]] = {kind: {Gemm: partial(_hosted, kind=kind)} for kind in KINDS}

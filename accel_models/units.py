@@ -1,0 +1,177 @@
+"""Engines made of verified units: which unit of ``rtl`` a kind of engine is built of, and what one array of it does.
+
+``[engine.matrix] kind`` of a device file names an entry of ``KINDS``; ``[engine.matrix.figure]`` gives the shape of one
+array, ``units`` how many there are, ``clock`` how fast they run (assumed: nothing here was laid out). Cycles are those of
+the unit's contract, which its bench proves on the Verilog; the rate of a number format follows from them and is not
+written in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rtl.base_fp16_mac import contract as fp16_mac
+from rtl.base_mac_dp import contract as mac_dp
+from rtl.bitmod_unit import contract as bitmod
+from rtl.bitserial_mac import contract as bitserial
+from rtl.btc_popcount_gemm import contract as popcount
+from rtl.lut_mpgemm_tile import contract as lut_tile
+from rtl.shift_mac import contract as shift
+from workloads.formats import Format, get_format
+
+Array = NDArray[np.float64]
+#: Name of a figure -> values (devices,), or of any shape that broadcasts.
+Figures = Mapping[str, Array]
+
+
+class Part(NamedTuple):
+    """``instances`` of a build of one unit in an array."""
+
+    unit: str
+    parameters: dict[str, Array]
+    instances: Array
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How an engine kind is built. Functions broadcast; ``figures`` names what they need, None: the file must say it.
+
+    ``passes``: turns of an array that a product of formats (activations, weights) takes for one at its full rate, NaN
+    where the unit cannot multiply them. ``cycles``: (m, n, k, passes, figures) -> edges of one array for a product.
+    ``macs``: multiply-accumulates of one array a cycle and pass. ``tile``: rows and columns of the result that an array
+    works on at a time. ``parts``: what an array is made of.
+    """
+
+    figures: Mapping[str, float | None]
+    passes: Callable[[Format, Format, Figures], Array]
+    cycles: Callable[[Array, Array, Array, Array, Figures], Array]
+    macs: Callable[[Figures], Array]
+    tile: Callable[[Figures], tuple[Array, Array]]
+    parts: Callable[[Figures], Sequence[Part]]
+
+
+def bits(fmt: Format) -> float:
+    """Bits of the codes that a unit is fed; a ternary weight comes as two."""
+    return 2.0 if fmt.kind == "ternary" else float(np.ceil(fmt.element_bits))
+
+
+def _where(taken: ArrayLike, passes: ArrayLike) -> Array:
+    return np.where(taken, np.asarray(passes, dtype=np.float64), np.nan)
+
+
+def _integer(fmt: Format) -> bool:
+    return fmt.kind in ("int", "ternary")
+
+
+def _half(fmt: Format) -> bool:
+    """Whether activations can be fed: narrow integers as they are, floats of 16 bits and less as such or aligned."""
+    return fmt.element_bits <= 16
+
+
+#: Terms of a weight by its bits: types of bitmod_unit.
+_TERMS = ((4.0, 2.0), (6.0, 3.0), (8.0, 4.0))
+
+
+def _terms(w: Format) -> float:
+    return next((terms for most, terms in _TERMS if bits(w) <= most), np.nan)
+
+
+def _one(x: ArrayLike = 1.0) -> Array:
+    return np.asarray(x, dtype=np.float64)
+
+
+def _table_wait(passes: Array, f: Figures) -> Array:
+    """Edges of one group of a tile: its planes, or its rows' tables one after another, where generators are fewer."""
+    return np.maximum(passes, f["tile_m"] / f["generators"])
+
+
+KINDS: dict[str, Kind] = {
+    "mac": Kind(
+        {"rows": None, "cols": 1.0, "mantissa": 23.0},
+        lambda a, w, f: _where(_half(a) and _half(w), 1.0),
+        lambda m, n, k, p, f: fp16_mac.gemm_cycles(m, n, k, rows=f["rows"], cols=f["cols"]),
+        lambda f: f["rows"] * f["cols"],
+        lambda f: (f["cols"], f["rows"]),
+        lambda f: [Part("base_fp16_mac", {"AM": f["mantissa"]}, f["rows"] * f["cols"])]),
+    "int_mac": Kind(
+        {"rows": None, "cols": 1.0, "lanes": 4.0, "w_max": 8.0},
+        lambda a, w, f: _where(_integer(a) & _integer(w) & (bits(a) <= 8) & (bits(w) <= f["w_max"]), 1.0),
+        lambda m, n, k, p, f: mac_dp.gemm_cycles(m, n, k, rows=f["rows"], cols=f["cols"], lanes=f["lanes"]),
+        lambda f: f["rows"] * f["cols"] * f["lanes"],
+        lambda f: (f["cols"], f["rows"]),
+        lambda f: [Part("base_mac_dp", {"L": f["lanes"], "B_W": f["w_max"]}, f["rows"] * f["cols"])]),
+    "lut": Kind(
+        {"tile_m": 2.0, "tile_n": 64.0, "group": 4.0, "w_max": 4.0, "table_bits": 11.0, "acc_bits": 32.0,
+         "generators": 1.0},
+        lambda a, w, f: _where(_half(a) & _integer(w) & (bits(w) <= f["w_max"]), bits(w)),
+        lambda m, n, k, p, f: lut_tile.gemm_cycles(m, n, k, rows=f["tile_m"], columns=f["tile_n"], group=f["group"],
+                                                   wbits=_table_wait(p, f)),
+        lambda f: f["tile_m"] * f["tile_n"] * f["group"],
+        lambda f: (f["tile_m"], f["tile_n"]),
+        lambda f: [Part("lut_mpgemm_tile", {"M": f["tile_m"], "N": f["tile_n"], "K": f["group"], "T_W": f["table_bits"],
+                                            "W_MAX": f["w_max"], "ACC_W": f["acc_bits"]}, _one()),
+                   Part("lut_table_gen", {"K": f["group"], "Q": _one(f["table_bits"] <= 8)}, f["generators"])]),
+    "bit_serial": Kind(
+        {"rows": None, "lanes": 16.0, "bits_per_cycle": 1.0, "w_max": 8.0},
+        lambda a, w, f: _where(_half(a) & _integer(w) & (bits(w) <= f["w_max"]), np.ceil(bits(w) / f["bits_per_cycle"])),
+        lambda m, n, k, p, f: bitserial.gemm_cycles(m, n, k, rows=f["rows"], lanes=f["lanes"], wbits=p, bpc=1.0),
+        lambda f: f["rows"] * f["lanes"],
+        lambda f: (_one(), f["rows"]),
+        lambda f: [Part("bitserial_mac", {"LANES": f["lanes"], "BPC": f["bits_per_cycle"], "W_MAX": f["w_max"]}, f["rows"])]),
+    "term_serial": Kind(
+        {"rows": None, "cols": 1.0, "group": 128.0, "scale_bits": 8.0, "drain": 0.0},
+        lambda a, w, f: _where(_half(a), _terms(w)),
+        lambda m, n, k, p, f: bitmod.gemm_cycles(m, n, k, rows=f["rows"], cols=f["cols"], group=f["group"], terms=p,
+                                                 drain=f["drain"], scale_bits=f["scale_bits"]),
+        lambda f: 4.0 * f["rows"] * f["cols"],
+        lambda f: (f["cols"], f["rows"]),
+        lambda f: [Part("bitmod_unit", {"D_W": f["scale_bits"]}, f["rows"] * f["cols"])]),
+    "popcount": Kind(
+        {"tile_m": 2.0, "tile_n": 4.0, "word": 128.0, "planes_max": 8.0},
+        lambda a, w, f: _where(_integer(a) & _integer(w) & (max(bits(a), bits(w)) <= f["planes_max"]), bits(a) * bits(w)),
+        lambda m, n, k, p, f: popcount.gemm_cycles(m, n, k, mt=f["tile_m"], nt=f["tile_n"], kw=f["word"], pa=p, pw=1.0),
+        lambda f: f["tile_m"] * f["tile_n"] * f["word"],
+        lambda f: (f["tile_m"], f["tile_n"]),
+        lambda f: [Part("btc_popcount_gemm", {"MT": f["tile_m"], "NT": f["tile_n"], "KW": f["word"],
+                                              "P_MAX": f["planes_max"]}, _one())]),
+    "shift": Kind(
+        {"rows": None, "lanes": 16.0, "code_bits": 3.0},
+        lambda a, w, f: _where(_half(a) & w.name.startswith("pot") & (bits(w) <= f["code_bits"]), 1.0),
+        lambda m, n, k, p, f: shift.gemm_cycles(m, n, k, rows=f["rows"], lanes=f["lanes"]),
+        lambda f: f["rows"] * f["lanes"],
+        lambda f: (_one(), f["rows"]),
+        lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"]}, f["rows"])]),
+}
+
+#: Formats of operands whose rate is stated, both operands in the same one.
+_STATED = ("fp16", "bf16", "fp8", "int8", "int4", "int1")
+
+
+def given(kind: str, figures: Mapping[str, float], *, where: str) -> dict[str, float]:
+    """The shape of an array: the file's figures over the defaults. Raises ``ValueError`` for one that is missing or below 1,
+    as counts of something that is there."""
+    found: dict[str, float] = {}
+    for name, default in KINDS[kind].figures.items():
+        value = figures.get(name, default)
+        if value is None:
+            raise ValueError(f"{where}: engine figure {name!r} is missing; an engine of kind {kind!r} needs it, e.g. "
+                             f"[engine.matrix.figure] {name} = {{ value = ..., kind = ..., source = ... }}")
+        if value < (0 if default == 0 else 1):
+            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be at least {0 if default == 0 else 1}, "
+                             f"got {value:g}")
+        found[name] = float(value)
+    return found
+
+
+def rates(kind: str, figures: Mapping[str, float], *, units: float, clock: float, where: str) -> dict[str, float]:
+    """Format of both operands -> rate of ``units`` arrays with full tiles [op/s]; formats that the unit does not take are
+    left out."""
+    f = {k: _one(v) for k, v in given(kind, figures, where=where).items()}
+    built = KINDS[kind]
+    passes = {name: float(built.passes(get_format(name), get_format(name), f)) for name in _STATED}
+    return {name: 2.0 * float(built.macs(f)) * units * clock / p for name, p in passes.items() if not np.isnan(p)}

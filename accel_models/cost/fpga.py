@@ -1,13 +1,13 @@
 """Cost of work on an FPGA design: multiplier or adder arrays fed by memory channels through ports of fabric width.
 
-An *array* stands in each of ``slices`` regions of the part and does one beat a clock: in matrix mode ``tile_m`` rows x
-``tile_n`` outputs x ``tile_k`` terms, in vector mode one row x ``vector_n`` outputs x ``tile_k`` terms. A DSP chain that
-packs two 8-bit products into one multiplier and a ternary lane that adds, subtracts or skips are both such arrays; with
-N:M sparsity the terms that are zero take no beat. Weights and cache stream from memory; activations stay on chip as far
-as the buffer holds them.
+An *array* stands in each of ``slices`` regions of the part and is made of units of ``rtl``: chains of multipliers that
+serve two rows at a time and skip what an N:M sparse weight leaves out (``sparse_dsp_chain``), or lanes that add, subtract
+or skip (``ternary_acc``). All units of an array run alike, so that its cycles are those of one of them, and these are the
+unit's contract: ``array_cycles``. In matrix mode ``tile_m`` rows x ``tile_n`` outputs x ``tile_k`` terms are taken a beat,
+in vector mode the rows of one unit x ``vector_n`` outputs x ``tile_k`` terms. Weights and cache stream from memory;
+activations stay on chip as far as the buffer holds them.
 
-Source of the form: FlightLLM (arXiv:2401.03868) and its published profile; beats per row and pipeline fill are the
-cycle contracts of the units ``sparse_dsp_chain`` (T = beats + 2) and ``ternary_acc`` (T = beats + 1).
+Source of the form: FlightLLM (arXiv:2401.03868) and its published profile.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from accel_models.cost.terms import Array, Cost, as_floats
+from rtl.sparse_dsp_chain import contract as sparse_dsp_chain
+from rtl.ternary_acc import contract as ternary_acc
 
 #: What one block of on-chip memory holds: 288 Kb of an UltraRAM, 18 Kb of a block RAM (AMD UG573). [B]
 URAM_BYTES, BRAM18_BYTES = 288 * 1024 / 8, 18 * 1024 / 8
@@ -31,6 +33,14 @@ class Resources(NamedTuple):
     ff: Array
     uram: Array
     bram18: Array
+
+
+class Built(NamedTuple):
+    """What one unit of an array takes of a part, as synthesised."""
+
+    dsp: ArrayLike
+    lut: ArrayLike
+    ff: ArrayLike
 
 
 class Instructions(NamedTuple):
@@ -72,10 +82,38 @@ def stream_time(nbytes: ArrayLike, *, dram_bandwidth: ArrayLike, channels: Array
     return found
 
 
+def array_cycles(m: ArrayLike, n: ArrayLike, k: ArrayLike, *, chains: ArrayLike = 1.0, tile_m: ArrayLike = 1.0,
+                 tile_n: ArrayLike = 1.0, tile_k: ArrayLike = 1.0, vector_n: ArrayLike = 1.0, kept: ArrayLike = 1.0,
+                 block: ArrayLike = 1.0) -> Array:
+    """Cycles of an array for (m, k) times (k, n), ``n`` the outputs of its region: the units' contracts, in the faster mode.
+
+    Parameters
+    ----------
+    chains : array_like         1: chains of ``tile_k`` multipliers for two rows; 0: ``tile_k`` adder lanes for one row. [-]
+    tile_m, tile_n, tile_k, vector_n : array_like  Shape of a beat in the two modes. [-]
+    kept, block : array_like    N and M of N:M sparse weights: chains take no beat for what they leave out; adder lanes take
+                                one for every weight. Rows are padded to whole tiles, k to whole beats. [-]
+
+    The contract of the chain is proven for one or two of 2, 4 or 8 and for dense weights (all of a block); for other N:M it
+    is the same formula.
+    """
+    m, n, k, chains, tile_m, tile_n, tile_k, vector_n, kept, block = as_floats(
+        m, n, k, chains, tile_m, tile_n, tile_k, vector_n, kept, block)
+    sparse = {"lanes": tile_k, "block": block, "kept": kept, "segments": 1.0}
+    # One chain of matrix mode takes two of the tile's rows and one of its outputs; one of vector mode, all rows in pairs.
+    matrix = sparse_dsp_chain.gemm_cycles(2.0 * np.ceil(m / tile_m), n / tile_n, k, **sparse)
+    vector = sparse_dsp_chain.gemm_cycles(m, n / vector_n, k, **sparse)
+    rows = ternary_acc.gemm_cycles(np.ceil(m / tile_m), n, k, lanes=tile_k, outputs=tile_n)
+    row = ternary_acc.gemm_cycles(m, n, k, lanes=tile_k, outputs=vector_n)
+    found: Array = np.where(chains > 0, np.minimum(matrix, vector), np.minimum(rows, row))
+    return found
+
+
 def array_gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, clock: ArrayLike,
                dram_bandwidth: ArrayLike, slices: ArrayLike = 1.0, tile_m: ArrayLike = 1.0, tile_n: ArrayLike = 1.0,
-               tile_k: ArrayLike = 1.0, vector_n: ArrayLike = 1.0, fill: ArrayLike = 2.0, rate_share: ArrayLike = 1.0,
-               kept: ArrayLike = 1.0, efficiency: ArrayLike = 1.0, bytes_a: ArrayLike = 1.0, bytes_w: ArrayLike = 1.0,
+               tile_k: ArrayLike = 1.0, vector_n: ArrayLike = 1.0, chains: ArrayLike = 1.0, taken: ArrayLike = 1.0,
+               multipliers: ArrayLike = 1.0, rate_share: ArrayLike = 1.0, kept: ArrayLike = 1.0, block: ArrayLike = 1.0,
+               efficiency: ArrayLike = 1.0, bytes_a: ArrayLike = 1.0, bytes_w: ArrayLike = 1.0,
                bytes_out: ArrayLike = 1.0, buffer_bytes: ArrayLike = np.inf, channels: ArrayLike = 1.0,
                channels_used: ArrayLike = np.inf, port_rate: ArrayLike = np.inf, load_bytes: ArrayLike = 8192.0,
                load_gap: ArrayLike = 0.0, pattern: ArrayLike = 1.0, sync: ArrayLike = 0.0) -> Cost:
@@ -85,10 +123,10 @@ def array_gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0,
     ----------
     clock : array_like                 Of the array. [Hz]
     slices : array_like                Regions with an array each; outputs are dealt over them. [-]
-    tile_m, tile_n, tile_k, vector_n : array_like  Shape of a beat in the two modes; the faster mode is taken. [-]
-    fill : array_like                  Cycles that a run takes beside its beats (the unit's contract). [-]
-    rate_share : array_like            Share of the beats' rate that this number format leaves (1/4: four passes). [-]
-    kept : array_like                  N / M of N:M sparse weights: the share of terms that take a beat. [-]
+    tile_m, tile_n, tile_k, vector_n, chains, kept, block : array_like  Of an array and its beats: ``array_cycles``.
+    taken, multipliers : array_like    1 where the array takes this format of weights; where it does not (0), so many
+                                       multipliers of a region do the product. [-]
+    rate_share : array_like            Share of the rate that this number format leaves (1/4: four passes). [-]
     efficiency : array_like            Share of beats that an array really does, all regions working together. [-]
     bytes_a, bytes_w, bytes_out : array_like  Per element, metadata included (``bytes_w``: per dense element). [B]
     buffer_bytes : array_like          On-chip room for activations; 0 sends every input and output through memory. [B]
@@ -97,13 +135,13 @@ def array_gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0,
     All arguments broadcast; those of ``stream_time`` have its meaning. Loads run ahead of the array by one load, so that
     the first load and the last computation overlap nothing. More work never costs less; faster parts never cost more.
     """
-    m, n, k, batch, clock, slices, tile_m, tile_n, tile_k, vector_n, fill, rate_share, kept, efficiency = as_floats(
-        m, n, k, batch, clock, slices, tile_m, tile_n, tile_k, vector_n, fill, rate_share, kept, efficiency)
+    m, n, k, batch, clock, slices, tile_m, taken, multipliers, rate_share, kept, block, efficiency = as_floats(
+        m, n, k, batch, clock, slices, tile_m, taken, multipliers, rate_share, kept, block, efficiency)
     bytes_a, bytes_w, bytes_out, buffer_bytes, sync = as_floats(bytes_a, bytes_w, bytes_out, buffer_bytes, sync)
-    terms = np.ceil(k * kept / tile_k)
-    matrix = np.ceil(m / tile_m) * np.ceil(n / (tile_n * slices)) * terms
-    vector = m * np.ceil(n / (vector_n * slices)) * terms
-    compute = (batch * np.minimum(matrix, vector) / rate_share + fill) / (clock * efficiency)
+    by_array = array_cycles(m, np.ceil(n / slices), k, chains=chains, tile_m=tile_m, tile_n=tile_n, tile_k=tile_k,
+                            vector_n=vector_n, kept=kept, block=block)
+    cycles = np.where(taken > 0, by_array, m * np.ceil(n / slices) * k / multipliers)
+    compute = batch * cycles / (rate_share * clock * efficiency)
     held = m * (k * bytes_a + n * bytes_out)
     # Activations that do not fit are processed in groups of rows, and weights stream once for each group.
     rows = np.maximum(buffer_bytes / np.maximum(k * bytes_a + n * bytes_out, 1e-300), tile_m)
@@ -114,7 +152,7 @@ def array_gemm(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0,
     memory = stream_time(weights, pattern=pattern, **wires)
     # What leaves the chip is waited for: the op cannot start before its input is there, nor the next before its output.
     through = stream_time(spilled, pattern=pattern, **wires) + np.where(spilled > 0, 2.0, 0.0) * load_gap
-    return _overlapped(compute, memory, through, weights, sync, flops=2.0 * batch * m * n * k * kept,
+    return _overlapped(compute, memory, through, weights, sync, flops=2.0 * batch * m * n * k * kept / block,
                        nbytes=weights + spilled, channels=channels, channels_used=channels_used, load_bytes=load_bytes)
 
 
@@ -122,8 +160,9 @@ def array_attention(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_hea
                     v_head_dim: ArrayLike, window: ArrayLike = 0.0, *, clock: ArrayLike, dram_bandwidth: ArrayLike,
                     kv_elements: ArrayLike = 1.0, causal: ArrayLike = 1.0, slices: ArrayLike = 1.0,
                     tile_m: ArrayLike = 1.0, tile_n: ArrayLike = 1.0, tile_k: ArrayLike = 1.0, vector_n: ArrayLike = 1.0,
-                    lanes: ArrayLike = 1.0, softmax_passes: ArrayLike = 2.0, fill: ArrayLike = 2.0,
-                    rate_share: ArrayLike = 1.0, efficiency: ArrayLike = 1.0, bytes_kv: ArrayLike = 1.0,
+                    chains: ArrayLike = 1.0, taken: ArrayLike = 1.0, multipliers: ArrayLike = 1.0,
+                    lanes: ArrayLike = 1.0, softmax_passes: ArrayLike = 2.0, rate_share: ArrayLike = 1.0,
+                    efficiency: ArrayLike = 1.0, bytes_kv: ArrayLike = 1.0,
                     channels: ArrayLike = 1.0, channels_used: ArrayLike = np.inf, port_rate: ArrayLike = np.inf,
                     load_bytes: ArrayLike = 8192.0, load_gap: ArrayLike = 0.0, pattern: ArrayLike = 1.0,
                     sync: ArrayLike = 0.0) -> Cost:
@@ -135,22 +174,22 @@ def array_attention(batch: ArrayLike, q_len: ArrayLike, kv_len: ArrayLike, n_hea
     """
     batch, q, kv, n_heads, head_dim, v_head_dim, window, clock, kv_elements, causal, slices = as_floats(
         batch, q_len, kv_len, n_heads, head_dim, v_head_dim, window, clock, kv_elements, causal, slices)
-    tile_m, tile_n, tile_k, vector_n, lanes, softmax_passes, fill, rate_share, efficiency, bytes_kv = as_floats(
-        tile_m, tile_n, tile_k, vector_n, lanes, softmax_passes, fill, rate_share, efficiency, bytes_kv)
+    tile_m, taken, multipliers, lanes, softmax_passes, rate_share, efficiency, bytes_kv = as_floats(
+        tile_m, taken, multipliers, lanes, softmax_passes, rate_share, efficiency, bytes_kv)
     seen = np.where(window > 0, np.minimum(kv, window + q - 1.0), kv)
     block = np.minimum(tile_m, q)
     per_row = np.where(causal > 0, np.minimum(seen, np.maximum(seen - (q - block) / 2.0, 0.0)), seen)
     heads = np.ceil(n_heads / slices)
 
     def products(terms: Array, outputs: Array) -> Array:
-        matrix = np.ceil(q / tile_m) * (outputs / tile_n) * np.ceil(terms / tile_k)
-        vector = q * np.ceil(outputs / vector_n) * np.ceil(terms / tile_k)
-        return np.minimum(matrix, vector)
+        by_array = array_cycles(q, outputs, terms, chains=chains, tile_m=tile_m, tile_n=tile_n, tile_k=tile_k,
+                                vector_n=vector_n)
+        return np.where(taken > 0, by_array, q * outputs * terms / multipliers)
 
     # Scores: head_dim terms an output, one output a position; weighted sum: positions are the terms.
-    beats = batch * heads * (products(head_dim, per_row) + products(per_row, v_head_dim)) / rate_share
-    softmax = batch * heads * q * per_row * softmax_passes / lanes
-    compute = (beats + softmax + fill) / (clock * efficiency)
+    each = (products(head_dim, per_row) + products(per_row, v_head_dim)) / rate_share
+    softmax = q * per_row * softmax_passes / lanes
+    compute = batch * heads * (each + softmax) / (clock * efficiency)
     nbytes = batch * seen * kv_elements * bytes_kv
     memory = stream_time(nbytes, dram_bandwidth=dram_bandwidth, channels=channels, channels_used=channels_used,
                          port_rate=port_rate, load_bytes=load_bytes, load_gap=load_gap, pattern=pattern)
@@ -189,18 +228,20 @@ def _overlapped(compute: Array, memory: Array, through: Array, streamed: Array, 
                 link=zero, launch=sync + zero, tail=tail + zero, flops=flops + zero, nbytes=nbytes + zero)
 
 
-def resources(*, slices: ArrayLike, tile_m: ArrayLike, tile_n: ArrayLike, tile_k: ArrayLike, vector_n: ArrayLike,
-              pack: ArrayLike = 1.0, lut_per_mac: ArrayLike = 0.0, ff_per_mac: ArrayLike = 0.0, uram_bytes: ArrayLike = 0.0,
-              bram_bytes: ArrayLike = 0.0, dsp_per_mac: ArrayLike = 1.0) -> Resources:
+def resources(*, unit: Built, slices: ArrayLike, tile_m: ArrayLike, tile_n: ArrayLike, tile_k: ArrayLike,
+              vector_n: ArrayLike, unit_macs: ArrayLike, pack: ArrayLike = 1.0, multipliers: ArrayLike = 0.0,
+              uram_bytes: ArrayLike = 0.0, bram_bytes: ArrayLike = 0.0) -> Resources:
     """Blocks that the arrays and buffers of a design take (control, shell and interfaces apart, which come on top).
 
-    ``pack`` products share one multiplier in matrix mode; ``dsp_per_mac`` 0 is an array of adders. ``uram_bytes`` and
-    ``bram_bytes`` are buffers of one region. [B]
+    ``unit`` is what one unit with ``unit_macs`` multipliers or adder lanes takes; an array has as many units as its larger
+    mode needs. ``pack`` products share one multiplier in matrix mode. ``multipliers`` of a region for what adders cannot
+    do, a DSP each. ``uram_bytes`` and ``bram_bytes`` are buffers of one region. [B]
     """
-    slices, tile_m, tile_n, tile_k, vector_n, pack, lut_per_mac, ff_per_mac, uram_bytes, bram_bytes, dsp_per_mac = as_floats(
-        slices, tile_m, tile_n, tile_k, vector_n, pack, lut_per_mac, ff_per_mac, uram_bytes, bram_bytes, dsp_per_mac)
-    macs = slices * tile_k * np.maximum(tile_m * tile_n / pack, vector_n)
-    return Resources(dsp=np.ceil(macs * dsp_per_mac), lut=np.ceil(macs * lut_per_mac), ff=np.ceil(macs * ff_per_mac),
+    slices, tile_m, tile_n, tile_k, vector_n, unit_macs, pack, multipliers, uram_bytes, bram_bytes = as_floats(
+        slices, tile_m, tile_n, tile_k, vector_n, unit_macs, pack, multipliers, uram_bytes, bram_bytes)
+    units = slices * tile_k * np.maximum(tile_m * tile_n / pack, vector_n) / unit_macs
+    dsp, lut, ff = (np.ceil(units * x) for x in as_floats(*unit))
+    return Resources(dsp=dsp + np.ceil(slices * multipliers), lut=lut, ff=ff,
                      uram=np.ceil(slices * uram_bytes / URAM_BYTES), bram18=np.ceil(slices * bram_bytes / BRAM18_BYTES))
 
 

@@ -1,31 +1,31 @@
-"""FPGA designs: arrays of DSP chains (kind ``dsp``) or of ternary adder lanes (kind ``ternary``) in the fabric.
+"""FPGA designs: arrays of DSP chains (kind ``sparse_dsp``) or of ternary adder lanes (kind ``ternary``) in the fabric.
 
 The design is part of the device file: ``[engine.matrix.figure]`` says how wide the arrays are, what feeds them and what
-they may keep on chip; ``units``, ``resources`` and ``memory`` say what the part has. A design that the part cannot hold is
-refused. What nothing was measured for is ``assumed`` and sure to a factor of two; a design file may state another
-``spread``.
+they may keep on chip; ``units``, ``resources`` and ``memory`` say what the part has. Cycles are the contracts of the units
+``sparse_dsp_chain`` and ``ternary_acc`` (proven); look-up tables, flip-flops and multipliers of an array are those of the
+units as synthesised (``rtl/figures.json``), unless the file states its own. A design that the part cannot hold is refused.
+What nothing was measured for is ``assumed`` and sure to a factor of two; a design file may state another ``spread``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources as package
 
 import numpy as np
 
 from accel_models.bind import Hardware
 from accel_models.columns import UNMEASURED, Columns, Stack
 from accel_models.cost.energy import energy
-from accel_models.cost.fpga import array_attention, array_gemm, array_stream, resources
+from accel_models.cost.fpga import Built, Resources, array_attention, array_gemm, array_stream, resources
 from accel_models.cost.terms import Array, Cost
 from accel_models.families.general import Pricer
 from accel_models.kernels import multiply
-from workloads.formats import get_format
+from workloads.formats import Format, get_format
 from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
 
-#: Cycles of a run beside its beats: contracts of sparse_dsp_chain (T = beats + 2) and ternary_acc (T = beats + 1).
-FILL = {"dsp": 2.0, "ternary": 1.0}
 #: Number format in which an array does one beat a clock at its full rate.
 NATIVE = "int8"
 #: Figures of a design that formulas take as they are, and what they are where a file does not say (None: it must).
@@ -53,36 +53,94 @@ def _wires(hw: Hardware, col: Columns) -> dict[str, Array]:
         "sync": col(hw.figure("sync_s", 0.0))}
 
 
+@cache
+def _synthesised() -> dict[tuple[str, str], dict[str, float]]:
+    """(unit, build) -> its row of ``rtl/figures.json``."""
+    text = package.files("rtl").joinpath("figures.json").read_text(encoding="utf-8")
+    return {(row["unit"], row["build"]): row for row in json.loads(text)}
+
+
+def _as_synthesised(unit: str, build: str, lanes: float) -> Array:
+    """[multipliers or adder lanes of the build, DSP, LUT, flip-flops]"""
+    row = _synthesised()[unit, build]
+    return np.array([lanes, row["dsp"], row["lut"], row["fpga_ff"]], dtype=np.float64)
+
+
+def _chains(hw: Hardware) -> Array:
+    """1 for devices with chains of multipliers, 0 for those with adder lanes."""
+    return np.array([float(kind == "sparse_dsp") for kind in hw.engine])
+
+
+def _built(hw: Hardware) -> tuple[Array, Built]:
+    """Multipliers or lanes of one unit, and what the unit takes: a chain of eight (of four where beats are so short), lanes
+    with the decoder of five weights in a byte (``coded``) or with weights of two bits."""
+    chains, narrow = _chains(hw) > 0, hw.figure("tile_k") <= 4
+    chain = np.where(narrow[:, None], _as_synthesised("sparse_dsp_chain", "D 4", 4.0),
+                     _as_synthesised("sparse_dsp_chain", "D 8", 8.0))
+    adders = np.where(hw.figure("coded", 1.0)[:, None] > 0, _as_synthesised("ternary_acc", "20x4 packed", 80.0),
+                      _as_synthesised("ternary_acc", "20x4", 80.0))
+    lanes, dsp, lut, ff = np.where(chains[:, None], chain, adders).T
+    # What a file states of its own design, per multiplier or lane, stands above.
+    lut, ff = (np.where(np.isnan(own := hw.figure(f"{name}_per_mac", np.nan)), found, own * lanes)
+               for name, found in (("lut", lut), ("ff", ff)))
+    return lanes, Built(dsp, lut, ff)
+
+
+def _multipliers(hw: Hardware) -> Array:
+    """Multipliers of a region for what adder lanes cannot do: as many as the unit of norms and gates has lanes, unless
+    stated."""
+    known = hw.figure("multipliers", np.nan)
+    return np.where(np.isnan(known), hw.figure("lanes"), known)
+
+
 #: Figures that are divided by, and those that are shares.
-POSITIVE = ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "lanes", "pack", "channels", "channels_used", "load_bytes",
-            "port_bytes", "port_hz", "efficiency", "cache_pattern")
+POSITIVE = ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "lanes", "multipliers", "pack", "channels",
+            "channels_used", "load_bytes", "port_bytes", "port_hz", "efficiency", "cache_pattern")
 SHARES = ("efficiency", "cache_pattern")
 
 
 def check(hw: Hardware) -> None:
     """Refuse a design that its part cannot hold: a ``ValueError`` of one line naming the device and the resource."""
-    for (device, *_), known in zip(hw.identity, hw.figures, strict=True):
-        for name, value in known.items():
-            if (name in POSITIVE and value <= 0) or (name in SHARES and value > 1):
-                rule = "in (0, 1]" if name in SHARES else "above 0"
-                raise ValueError(f"{device}: engine.matrix.figure.{name}: must be {rule}, got {value:g}")
+    if wrong := next(filter(None, problems(hw)), ""):
+        raise ValueError(wrong)
+
+
+def problems(hw: Hardware) -> list[str]:
+    """Of each device why its part cannot hold the design, in one line, or the empty text."""
+    with np.errstate(divide="ignore", invalid="ignore"):        # figures of zero are named first
+        has, needs = _room(hw), _needs(hw)
+    used, channels = hw.figure("channels_used", 0.0), hw.figure("channels", 1.0)
+    found = []
+    for i, ((device, *_), known) in enumerate(zip(hw.identity, hw.figures, strict=True)):
+        texts = [f"{device}: engine.matrix.figure.{name}: must be {'in (0, 1]' if name in SHARES else 'above 0'}, got {value:g}"
+                 for name, value in known.items() if (name in POSITIVE and value <= 0) or (name in SHARES and value > 1)]
+        texts += [f"{device}: engine.matrix.figure: the design takes {need[i]:.0f} {name}, the part has {room[i]:.0f}; "
+                  "make slices, tiles or buffers smaller"
+                  for name, room, need in zip(has._fields, has, needs, strict=True) if need[i] > room[i]]
+        if used[i] > channels[i]:
+            texts.append(f"{device}: engine.matrix.figure.channels_used: {used[i]:.0f}, but the memory has {channels[i]:.0f} "
+                         "channels")
+        found.append(texts[0] if texts else "")
+    return found
+
+
+def _needs(hw: Hardware) -> Resources:
+    """What the designs take."""
     shape = {k: hw.figure(k) for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n")}
-    takes = {k: hw.figure(k, 0.0) for k in ("lut_per_mac", "ff_per_mac", "uram_bytes", "bram_bytes")}
-    chains = np.array([kind == "dsp" for kind in hw.engine])
-    needs = resources(**shape, **takes, pack=hw.figure("pack", 1.0), dsp_per_mac=chains.astype(np.float64))
-    has = {"dsp": np.where(chains, hw.n_units, np.inf), "ff": hw.figure("ff", np.inf),
-           # an adaptive logic module of an Intel part holds two small look-up tables
-           "lut": np.minimum(hw.figure("lut", np.inf), 2.0 * hw.figure("alm", np.inf)),
-           "uram": hw.figure("uram", np.inf), "bram18": hw.figure("bram18", np.inf)}
-    for name, limit in has.items():
-        for (device, *_), need, left in zip(hw.identity, getattr(needs, name), limit, strict=True):
-            if need > left:
-                raise ValueError(f"{device}: engine.matrix.figure: the design takes {need:.0f} {name}, the part has "
-                                 f"{left:.0f}; make slices, tiles or buffers smaller")
-    if np.any(short := hw.figure("channels_used", 0.0) > hw.figure("channels", 1.0)):
-        device = hw.identity[int(np.argmax(short))][0]
-        raise ValueError(f"{device}: engine.matrix.figure.channels_used: {hw.figure('channels_used', 0.0).max():.0f}, but "
-                         f"the memory has {hw.figure('channels', 1.0).max():.0f} channels")
+    lanes, built = _built(hw)
+    return resources(unit=built, unit_macs=lanes, **shape, **{k: hw.figure(k, 0.0) for k in ("uram_bytes", "bram_bytes")},
+                     pack=hw.figure("pack", 1.0), multipliers=np.where(_chains(hw) > 0, 0.0, _multipliers(hw)))
+
+
+def _room(hw: Hardware) -> Resources:
+    """What the parts have; what is not known is no limit."""
+    def known(name: str) -> Array:
+        return hw.figure(name, np.inf)
+
+    # What the shell leaves, where that is known; an adaptive logic module of an Intel part holds two small look-up tables.
+    lut = np.minimum(np.minimum(known("lut"), known("lut_usable")), 2.0 * known("alm"))
+    return Resources(dsp=np.where(_chains(hw) > 0, hw.n_units, known("dsp")), lut=lut, ff=known("ff"), uram=known("uram"),
+                     bram18=known("bram18"))
 
 
 def _priced(cost: Cost, n_ops: int, hw: Hardware, col: Columns) -> Stack:
@@ -101,45 +159,53 @@ def _share(formats: Sequence[str], hw: Hardware, col: Columns) -> Array:
     return col.rates([(f,) * len(hw) for f in formats]) / col(hw.rate_table[NATIVE])
 
 
-def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+def _array(hw: Hardware, col: Columns, ternary: Sequence[bool]) -> dict[str, Array]:
+    """Arrays, and which of the ops they take: chains all, adder lanes those with ternary weights."""
+    chains = col(_chains(hw))
+    return _given(hw, col, SHAPE) | _wires(hw, col) | {
+        "chains": chains, "taken": np.maximum(chains, col.each([float(yes) for yes in ternary])),
+        "multipliers": col(_multipliers(hw))}
+
+
+def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
     check(hw)
     col = Columns(hw, f["m"].ndim - 2)
     weights = [get_format(op.w) for op in ops]
     computed = [multiply(op.a, op.w, hw.native[0]).compute for op in ops]
     wide = [get_format(op.a).nbytes for op in ops]
-    cost = array_gemm(f["m"], f["n"], f["k"], f["batch"], **_given(hw, col, SHAPE), **_wires(hw, col), fill=FILL[kind],
-                      rate_share=_share(computed, hw, col), kept=col.each([w.sparsity[0] / w.sparsity[1] for w in weights]),
+    cost = array_gemm(f["m"], f["n"], f["k"], f["batch"], **_array(hw, col, [w.kind == "ternary" for w in weights]),
+                      rate_share=_share(computed, hw, col), kept=col.each([float(w.sparsity[0]) for w in weights]),
+                      block=col.each([float(w.sparsity[1]) for w in weights]),
                       bytes_a=col.each(wide), bytes_w=col.each([w.nbytes for w in weights]), bytes_out=col.each(wide),
                       buffer_bytes=col(hw.figure("buffer_bytes", np.inf)))
     return _priced(cost, len(ops), hw, col)
 
 
-def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
     """Experts that a token picked (choices uniform), one after another, each with its share of the rows."""
     picks = f["topk"] / f["n_experts"]
     hit = f["n_local"] * -np.expm1(f["tokens"] * np.log1p(-np.minimum(picks, 1.0 - 1e-12)))
     rows = f["tokens"] * picks * f["n_local"] / np.maximum(hit, 1e-300)
     wide = f["inter"] * np.reshape([1.0 + op.gated for op in ops], (-1,) + (1,) * (rows.ndim - 1))
     parts = [_gemm([Gemm(name=op.name, m=0, n=0, k=0, a=op.a, w=op.w, out=op.out) for op in ops],
-                   {"m": rows, "n": n, "k": k, "batch": hit}, hw, framework, kind=kind)
+                   {"m": rows, "n": n, "k": k, "batch": hit}, hw, framework)
              for n, k in ((wide, f["hidden"]), (f["hidden"], f["inter"]))]
     first, second = parts
     return first._replace(cost=Cost(*(a + b for a, b in zip(first.cost, second.cost, strict=True))),
                           energy=first.energy + second.energy)
 
 
-def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
+def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
     check(hw)
     col = Columns(hw, f["batch"].ndim - 2)
     # The array multiplies in the format of the cache: new queries are cut to it on their way.
     cache = [get_format(op.kv) for op in ops]
     computed = [c.compute if c.bits < 16 else get_format(op.q).compute for c, op in zip(cache, ops, strict=True)]
-    formula: Callable[..., Cost] = array_attention
-    cost = formula(*(f[k] for k in ("batch", "q_len", "kv_len", "n_heads", "head_dim", "v_head_dim", "window")),
-                   kv_elements=f["kv_elements"], causal=col.each([float(op.causal) for op in ops]),
-                   lanes=col(hw.figure("lanes")), fill=FILL[kind], rate_share=_share(computed, hw, col),
-                   bytes_kv=col.each([c.nbytes for c in cache]), pattern=col(hw.figure("cache_pattern", 1.0)),
-                   **_given(hw, col, SHAPE), **_wires(hw, col))
+    cost = array_attention(*(f[k] for k in ("batch", "q_len", "kv_len", "n_heads", "head_dim", "v_head_dim", "window")),
+                           kv_elements=f["kv_elements"], causal=col.each([float(op.causal) for op in ops]),
+                           lanes=col(hw.figure("lanes")), rate_share=_share(computed, hw, col),
+                           bytes_kv=col.each([c.nbytes for c in cache]), pattern=col(hw.figure("cache_pattern", 1.0)),
+                           **_array(hw, col, [False] * len(ops)))
     return _priced(cost, len(ops), hw, col)
 
 
@@ -167,9 +233,13 @@ def _lanes(hw: Hardware, col: Columns) -> dict[str, Array]:
         | _wires(hw, col)
 
 
-def _pricers(kind: str) -> dict[type[Op], Pricer]:
-    of_kind: dict[type[Op], Callable[..., Any]] = {Gemm: _gemm, Moe: _moe, Attention: _attention}
-    return {op: partial(f, kind=kind) for op, f in of_kind.items()} | {Elementwise: _elementwise, Scan: _scan}
+def adders(a: Format, w: Format, hw: Hardware) -> Array:
+    """Rate (devices,) at which adder lanes take weights of a format: one addition each a clock, counted as two operations, of
+    operands as wide as the array's; 0 for weights that are not ternary. [op/s]"""
+    shape = {k: hw.figure(k) for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n")}
+    lanes = shape["slices"] * shape["tile_k"] * np.maximum(shape["tile_m"] * shape["tile_n"], shape["vector_n"])
+    found: Array = lanes / (hw.figure("pack", 1.0) * hw.n_units) * hw.rate_table[a.compute] * (w.kind == "ternary")
+    return found
 
 
-DSP, TERNARY = _pricers("dsp"), _pricers("ternary")
+PRICERS: Mapping[type[Op], Pricer] = {Gemm: _gemm, Moe: _moe, Attention: _attention, Elementwise: _elementwise, Scan: _scan}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.bind import Hardware, bind, take
+from accel_models.families import problems
 from accel_models.registry import load_system
 from sim import estimate as est
 from sim.query import Setting, resolve
@@ -138,7 +139,8 @@ def _group(space: Space, columns: Columns) -> Results:
         out.status[:] = ERROR
         out.error[:] = [str(error)] * n
         return out
-    for places, problem in _checked(setting, work):
+    wrong = problems(hardware)
+    for places, problem in [part for part in _checked(setting, work) for part in _built(part, place, wrong)]:
         if problem:
             out.status[places] = ERROR
             for i in places.tolist():
@@ -192,6 +194,15 @@ def _checked(setting: Setting, work: Mapping[str, Column]) -> list[tuple[Places,
             else:
                 todo += [places[:len(places) // 2], places[len(places) // 2:]]
     return [*([(np.concatenate(good), "")] if good else []), *found]
+
+
+def _built(part: tuple[Places, str], row: Places, wrong: Sequence[str]) -> list[tuple[Places, str]]:
+    """A part of the points cut further: those whose device (``row`` of each point) cannot be built go apart, by reason."""
+    places, problem = part
+    if problem or not any(wrong):
+        return [part]
+    texts = np.array(wrong)[row[places]]
+    return [(places[texts == text], str(text)) for text in np.unique(texts)]
 
 
 def _price(setting: Setting, hardware: Hardware, row: Places, work: Mapping[str, Column], places: Places,

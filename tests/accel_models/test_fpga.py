@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from accel_models.bind import bind
 from accel_models.cost.fpga import (
+    Built,
     array_attention,
+    array_cycles,
     array_gemm,
     array_stream,
     channel_rate,
@@ -22,12 +25,17 @@ from accel_models.cost.fpga import (
 )
 from accel_models.cost.terms import attribute
 from accel_models.device import Device
-from accel_models.families.fpga import FILL, check
+from accel_models.families import peak
+from accel_models.families.fpga import adders, check
 from accel_models.price import price
 from accel_models.registry import list_devices, load_device
+from rtl.harness.figures import stored
+from rtl.sparse_dsp_chain import contract as sparse_dsp_chain
+from rtl.ternary_acc import contract as ternary_acc
 from sim.api import whatif
 from sim.estimate import Estimate, estimate
 from sim.query import Query, resolve
+from workloads.formats import get_format
 from workloads.ops import Attention, Elementwise, Gemm, Moe, Scan
 
 #: An array as FlightLLM's profile has it in one region.
@@ -49,40 +57,84 @@ def cycles(cost: Any) -> float:
 
 # -- cycles: the units' contracts -------------------------------------------------------------------------------------
 
-@given(beats=st.integers(1, 500), n=st.integers(1, 4), outputs=st.integers(1, 9))
-def test_a_chain_takes_its_beats_and_two_cycles(beats: int, n: int, outputs: int) -> None:
-    """sparse_dsp_chain: one output at a time, 32 terms a beat at N:4, T = beats + 2 with beats = ceil(K n / 32)."""
-    k = 32 * beats // n
-    cost = array_gemm(1, outputs, k, clock=1.0, dram_bandwidth=1e30, tile_k=8, kept=n / 4, fill=FILL["dsp"])
-    assert float(cost.compute) == pytest.approx(outputs * np.ceil(k * n / 32) + 2)
+def beats(m: float, n: float, k: float, **shape: Any) -> float:
+    """Cycles of an array less the two that a chain takes besides."""
+    return float(array_cycles(m, n, k, **shape)) - 2
 
 
-@given(k=st.integers(1, 4000), outputs=st.integers(1, 64))
-def test_ternary_lanes_take_their_beats_and_one_cycle(k: int, outputs: int) -> None:
-    """ternary_acc with 20 lanes and 4 outputs: ceil(N / 4) * ceil(K / 20) + 1."""
-    cost = array_gemm(1, outputs, k, clock=1.0, dram_bandwidth=1e30, tile_k=20, vector_n=4, fill=FILL["ternary"])
-    assert float(cost.compute) == np.ceil(outputs / 4) * np.ceil(k / 20) + 1
+@given(m=st.integers(1, 300), n=st.integers(1, 300), k=st.integers(1, 300), kept=st.sampled_from([1, 2, 4]),
+       lanes=st.sampled_from([4, 8]))
+def test_one_chain_takes_the_cycles_of_its_contract(m: int, n: int, k: int, kept: int, lanes: int) -> None:
+    """An array of one chain: two rows, one output and ``lanes`` terms a beat."""
+    found = array_cycles(m, n, k, tile_m=2, tile_n=1, tile_k=lanes, vector_n=1, kept=kept, block=4)
+    assert found == sparse_dsp_chain.gemm_cycles(m, n, k, lanes=lanes, block=4, kept=kept, segments=1)
 
 
-def test_the_faster_mode_is_taken() -> None:
-    """A block of 128 rows costs as much as 32 single rows: 4096 against 1024 products a clock."""
-    def beats(m: int) -> float:
-        return cycles(array_gemm(m, 4096, 4096, dram_bandwidth=1e30, fill=0, **ARRAY))
+@given(m=st.integers(1, 300), n=st.integers(1, 300), k=st.integers(1, 300), lanes=st.integers(1, 20), outputs=st.integers(1, 4))
+def test_one_unit_of_adder_lanes_takes_the_cycles_of_its_contract(m: int, n: int, k: int, lanes: int, outputs: int) -> None:
+    found = array_cycles(m, n, k, chains=0, tile_m=1, tile_n=outputs, tile_k=lanes, vector_n=outputs)
+    assert found == ternary_acc.gemm_cycles(m, n, k, lanes=lanes, outputs=outputs)
 
-    assert beats(1) == pytest.approx(4096 * 4096 / 1024)
-    assert beats(32) == pytest.approx(beats(128)) == pytest.approx(128 * 4096 * 4096 / 4096)
-    assert beats(129) == pytest.approx(2 * beats(128))
+
+@given(m=st.integers(1, 3000), n=st.integers(1, 3000), k=st.integers(1, 3000))
+def test_an_array_is_as_long_busy_as_its_fullest_unit(m: int, n: int, k: int) -> None:
+    """Rows and outputs dealt over the units of each mode, each of which takes its contract; the faster mode counts."""
+    one = {"lanes": 16, "block": 1, "kept": 1, "segments": 1}
+    matrix = sparse_dsp_chain.gemm_cycles(2 * -(-m // 128), -(-n // 2), k, **one)
+    vector = sparse_dsp_chain.gemm_cycles(m, -(-n // 64), k, **one)
+    assert array_cycles(m, n, k, tile_m=128, tile_n=2, tile_k=16, vector_n=64) == min(matrix, vector)
+    rows = ternary_acc.gemm_cycles(-(-m // 4), n, k, lanes=20, outputs=104)
+    row = ternary_acc.gemm_cycles(m, n, k, lanes=20, outputs=416)
+    assert array_cycles(m, n, k, chains=0, tile_m=4, tile_n=104, tile_k=20, vector_n=416) == min(rows, row)
+
+
+def test_the_faster_mode_is_taken_and_a_pair_of_rows_costs_as_one() -> None:
+    """4096 products a beat of blocks, 1024 of single rows, of which every multiplier takes a second one along."""
+    shape = {k: v for k, v in ARRAY.items() if k != "clock"}
+    assert beats(1, 4096, 4096, **shape) == beats(2, 4096, 4096, **shape) == 4096 * 4096 / 1024
+    assert beats(3, 4096, 4096, **shape) == 2 * beats(2, 4096, 4096, **shape)
+    assert beats(64, 4096, 4096, **shape) == beats(128, 4096, 4096, **shape) == 128 * 4096 * 4096 / 4096
+    assert beats(129, 4096, 4096, **shape) == 2 * beats(128, 4096, 4096, **shape)
 
 
 @given(n=st.integers(1, 8), m=st.sampled_from([1.0, 128.0]))
 def test_sparse_weights_take_n_of_m_of_the_beats(n: int, m: float) -> None:
-    full, part = (cycles(array_gemm(m, 4096, 4096, dram_bandwidth=1e30, fill=0, kept=kept, **ARRAY)) for kept in (1, n / 8))
-    assert part == pytest.approx(full * n / 8)
+    shape = {k: v for k, v in ARRAY.items() if k != "clock"}
+    assert beats(m, 4096, 4096, kept=n, block=8, **shape) == beats(m, 4096, 4096, **shape) * n / 8
+
+
+def test_adder_lanes_take_a_beat_for_what_a_sparse_weight_leaves_out() -> None:
+    assert array_cycles(1, 64, 64, chains=0, kept=2, block=4) == array_cycles(1, 64, 64, chains=0)
 
 
 def test_wider_operands_take_more_passes() -> None:
-    one, four = (cycles(array_gemm(1, 4096, 4096, dram_bandwidth=1e30, fill=0, rate_share=s, **ARRAY)) for s in (1, 0.25))
+    one, four = (cycles(array_gemm(1, 4096, 4096, dram_bandwidth=1e30, rate_share=s, **ARRAY)) for s in (1, 0.25))
     assert four == pytest.approx(4 * one)
+
+
+def test_what_lanes_do_not_take_goes_to_multipliers() -> None:
+    """Adders add ternary weights; a product of other weights, or with the cache, is one of multipliers."""
+    args = {"clock": 225e6, "dram_bandwidth": 1e30, "chains": 0, "tile_k": 20, "vector_n": 416, "slices": 3}
+    assert cycles(array_gemm(1, 3 * 416, 200, **args)) == 10 + 1
+    assert cycles(array_gemm(1, 3 * 416, 200, taken=0, multipliers=100, **args)) == pytest.approx(416 * 200 / 100)
+    device = load_device("u280_ternary")
+    few = device.with_value("engine.matrix.figure.multipliers", 32)
+    for w, factor in (("ternary", 1.0), ("int8", 32.0)):
+        op = Gemm(name="x", m=1, n=4160, k=4096, a="int8", w=w, out="int8")
+        a, b = (price([op], bind([d]))[0].cost.compute.item() for d in (device, few))
+        assert b / a == pytest.approx(factor)
+
+
+def test_the_limit_of_adder_lanes_follows_their_number() -> None:
+    """One addition a lane and clock; twice the outputs are twice the limit, for ternary weights alone."""
+    device = load_device("u280_ternary")
+    wide = device.with_value("engine.matrix.figure.tile_n", 130).with_value("engine.matrix.figure.vector_n", 520)
+    int8, ternary = get_format("int8"), get_format("ternary")
+    a, b = (adders(int8, ternary, bind([d])).item() for d in (device, wide))
+    assert a == pytest.approx(2 * 24960 * 225e6, rel=1e-3)
+    assert b / a == pytest.approx(1.25)
+    assert peak(int8, ternary, bind([wide])).item() == pytest.approx(b)
+    assert adders(int8, int8, bind([device])).item() == 0
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
@@ -130,17 +182,17 @@ def test_time_lies_between_the_longest_part_and_the_sum(m: int, n: int, k: int, 
 
 def test_attention_counts_products_and_softmax() -> None:
     """One head, 1024 positions, one query: 2 x 1024 x 128 products on 1024 a clock and 2 passes over 1024 scores on 16."""
-    c = array_attention(1, 1, 1024, 1, 128, 128, lanes=16, fill=0, kv_elements=256, dram_bandwidth=1e30, **ARRAY)
-    assert cycles(c) == pytest.approx(2 * 1024 * 128 / 1024 + 2 * 1024 / 16)
+    c = array_attention(1, 1, 1024, 1, 128, 128, lanes=16, kv_elements=256, dram_bandwidth=1e30, **ARRAY)
+    assert cycles(c) == pytest.approx(2 * (1024 * 128 / 1024 + 2) + 2 * 1024 / 16)
     assert c.nbytes == 1024 * 256
 
 
 def test_a_causal_prompt_computes_half_a_block_beyond_the_diagonal() -> None:
     def prompt(causal: float) -> float:
-        c = array_attention(1, 1024, 1024, 1, 128, 128, lanes=1e30, fill=0, dram_bandwidth=1e30, causal=causal, **ARRAY)
+        c = array_attention(1, 1024, 1024, 1, 128, 128, lanes=1e30, dram_bandwidth=1e30, causal=causal, **ARRAY)
         return cycles(c)
 
-    assert prompt(1) / prompt(0) == pytest.approx((1024 + 128) / 2 / 1024)
+    assert prompt(1) / prompt(0) == pytest.approx((1024 + 128) / 2 / 1024, rel=1e-3)
 
 
 def test_a_window_bounds_what_is_seen() -> None:
@@ -159,21 +211,26 @@ def test_work_on_elements_goes_over_lanes_and_regions() -> None:
 # -- what a part holds -------------------------------------------------------------------------------------------------
 
 def test_the_published_build_is_what_arrays_and_buffers_take() -> None:
-    """The U280 build has 6345 DSP and 792 URAM, control and interfaces included."""
+    """The U280 build has 6345 DSP and 792 URAM, control and interfaces included: 768 chains of eight as synthesised."""
     figure = {k: q.value for k, q in load_device("alveo_u280").engine["matrix"].figure.items()}
-    need = resources(**{k: figure[k] for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "pack", "uram_bytes",
-                                               "bram_bytes", "lut_per_mac")})
+    row = stored()["sparse_dsp_chain", "D 8"]
+    need = resources(unit=Built(row["dsp"], row["lut"], row["fpga_ff"]), unit_macs=8,
+                     **{k: figure[k] for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "pack", "uram_bytes",
+                                               "bram_bytes")})
     assert need.dsp == 6144
     assert need.dsp == pytest.approx(6345, rel=0.04)
     assert need.uram == pytest.approx(792, rel=0.04)
+    assert need.lut == 768 * row["lut"]
+
+
+CHAIN = stored()["sparse_dsp_chain", "D 8"]
 
 
 @pytest.mark.parametrize(("key", "value", "what"), [
     ("tile_m", 256, "takes 12288 dsp, the part has 9024"), ("uram_bytes", "12 MiB", "takes 1024 uram, the part has 960"),
     ("bram_bytes", "4 MiB", "takes 5462 bram18, the part has 4032"),
-    # the N:M chain of eight as synthesised: 1753 LUT for eight multipliers
-    ("lut_per_mac", 219.125, "takes 1346304 lut, the part has 1303680"),
-    ("ff_per_mac", 500, "takes 3072000 ff, the part has 2607360"),
+    # chains as synthesised: 960 of them would find their multipliers, but not their look-up tables
+    ("tile_m", 160, f"takes {960 * CHAIN['lut']} lut, the part has 1069000"),
     ("channels_used", 40, "channels_used: 40, but the memory has 32 channels")])
 def test_a_design_that_exceeds_the_part_is_refused_in_one_line(key: str, value: str | float, what: str) -> None:
     device = load_device("alveo_u280").with_value(f"engine.matrix.figure.{key}", value)
@@ -190,15 +247,37 @@ def test_figures_that_cannot_be_are_refused(key: str, value: float, rule: str) -
         check(bind([device]))
 
 
-def test_adder_lanes_are_bounded_by_look_up_tables_alone() -> None:
-    """933120 ALM hold 74 649 lanes of 25 LUT, and no multiplier is asked for."""
+@pytest.mark.parametrize(("name", "value", "what"), [("lut_per_mac", 219.125, "takes 1346304 lut, the part has 1069000"),
+                                                   ("ff_per_mac", 500.0, "takes 3072000 ff, the part has 2607360")])
+def test_what_a_file_states_of_its_design_stands_above_the_synthesised_unit(name: str, value: float, what: str) -> None:
+    hw = bind([load_device("alveo_u280")])
+    with pytest.raises(ValueError, match=what):
+        check(replace(hw, figures=({**hw.figures[0], name: value},)))
+
+
+@pytest.mark.parametrize(("coded", "build"), [(1, "20x4 packed"), (0, "20x4")])
+def test_adder_lanes_are_bounded_by_look_up_tables(coded: int, build: str) -> None:
+    """933120 ALM are twice as many small look-up tables; a lane takes its share of the unit as synthesised, and a multiplier
+    is asked for only beside it."""
     def lanes(n: int) -> Device:
-        device = load_device("d5005_ternary")
+        device = load_device("d5005_ternary").with_value("engine.matrix.figure.coded", coded)
         return device.with_value("engine.matrix.units", n).with_value("engine.matrix.figure.slices", n)
 
-    check(bind([lanes(74_649)]))
-    with pytest.raises(ValueError, match=r"d5005_ternary: .* takes 1866250 lut, the part has 1866240"):
-        check(bind([lanes(74_650)]))
+    most = int(2 * 933120 * 80 // stored()["ternary_acc", build]["lut"])
+    check(bind([lanes(most)]))
+    with pytest.raises(ValueError, match=r"d5005_ternary: .* takes 1866\d\d\d lut, the part has 1866240"):
+        check(bind([lanes(most + 4)]))
+    with pytest.raises(ValueError, match=r"u280_ternary: .* takes 9216 dsp, the part has 9024"):
+        check(bind([load_device("u280_ternary").with_value("engine.matrix.figure.multipliers", 3072)]))
+
+
+def test_short_chains_are_chains_of_four() -> None:
+    """Beats of four terms take units of four multipliers, which share less among them."""
+    device = load_device("alveo_u280").with_value("engine.matrix.figure.tile_k", 4)
+    short = device.with_value("engine.matrix.figure.tile_m", 640)
+    row = stored()["sparse_dsp_chain", "D 4"]
+    with pytest.raises(ValueError, match=f"takes {3 * 640 * 2 * 4 // 2 // 4 * row['lut']} lut"):
+        check(bind([short]))
 
 
 @pytest.mark.parametrize("name", FPGAS)

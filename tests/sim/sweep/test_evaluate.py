@@ -124,3 +124,25 @@ def test_an_evaluator_of_single_points():
     assert found.figures["tpot_s"][columns["deployment.tp"] == 2].tolist() == [2e-3] * 392
     assert {e for e, t in zip(found.error, columns["deployment.tp"], strict=True) if t == 3} == {"three is odd"}
     assert set(found.status[columns["workload.concurrency"] == 400]) == {INFEASIBLE, ERROR}
+
+
+@pytest.mark.parametrize("workload", ["[sweep.grid]\n",
+                                      '[sweep.range]\n"workload.isl" = { from = 64, to = 512 }\n[sweep.grid]\n'])
+def test_designs_that_a_part_cannot_hold_are_errors_and_the_rest_is_answered(workload):
+    """A sweep over the shape of an FPGA's array: each point says which resource it lacks."""
+    space = made(workload + """model = ["llama-2-7b"]
+hardware = ["alveo_u280"]
+"hardware.engine.matrix.figure.tile_m" = [64, 128, 256]
+"hardware.engine.matrix.figure.tile_k" = [8, 16]
+""" + ("" if "range" not in workload else "[sweep.sample]\nn = 24\nseed = 1\n"))
+    columns = everything(space)
+    found = closed(space, columns)
+    shape = columns["hardware.engine.matrix.figure.tile_m"], columns["hardware.engine.matrix.figure.tile_k"]
+    big = (shape[0] == 256) & (shape[1] == 16)
+    assert np.array_equal(found.status == ERROR, big)
+    assert {found.error[i].split(";")[0] for i in np.flatnonzero(big)} == {
+        "alveo_u280: engine.matrix.figure: the design takes 12288 dsp, the part has 9024"}
+    assert np.all(np.isnan(found.figures["tpot_s"][big]))
+    for i in np.flatnonzero(~big)[:4]:
+        answer = alone(space, columns, i)
+        assert found.figures["tpot_s"][i] == pytest.approx(answer.data["metrics"]["tpot_s"]["value"], rel=1e-9)

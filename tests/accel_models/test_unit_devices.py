@@ -27,9 +27,9 @@ def gates(name: str) -> float:
     """Gate equivalents of a device's arrays, by the builds that stand in ``figures.json``."""
     stored = {(r["unit"], r["build"]): r["ge"] for r in json.loads(FIGURES.read_text(encoding="utf-8"))}
     device = load_device(name)
-    array = sum(stored[unit, build] * (device.get(f"engine.matrix.figure.{count}") if count else 1.0)
+    array: float = sum(stored[unit, build] * (device.get(f"engine.matrix.figure.{count}") if count else 1.0)
                 for unit, build, count in BUILT[name])
-    return array * device.get("engine.matrix.units")
+    return float(array * device.get("engine.matrix.units"))
 
 
 @pytest.mark.parametrize("name", BUILT)

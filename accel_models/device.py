@@ -413,9 +413,22 @@ def build(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Mapping[st
         raise ValueError(f"{file}: main_memory: {device.main_memory!r} is no [memory.*]: {', '.join(device.memory)}")
     if device.kind == "gpu" and not device.rates():
         raise ValueError(f"{file}: engine: a gpu needs at least one rate, e.g. [engine.matrix] rate.bf16")
+    if device.matrix and device.matrix.kind in units.KINDS:
+        _check_units(device, device.matrix, file)
     if device.kind != "flash" and device.main.bandwidth is None:
         raise ValueError(f"{file}: memory.{device.main_memory}.bandwidth: missing; the main memory needs one")
     return device
+
+
+def _check_units(device: Device, engine: Engine, file: str) -> None:
+    """An engine made of units needs its shape, a clock, and an engine for what the units do not do."""
+    what = f"an engine of kind {engine.kind!r}"
+    if engine.clock is None:
+        raise ValueError(f"{file}: engine.matrix.clock: missing; {what} runs its contract's cycles at it, e.g. \"1 GHz\"")
+    if device.vector is None:
+        raise ValueError(f"{file}: engine.vector: missing; {what} leaves norms, softmax and what it cannot multiply to one, "
+                         "e.g. [engine.vector] rate.fp16 = { value = \"256 GOP/s\", ... }")
+    engine.rates(file)
 
 
 def raw_with_base(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accel_models.bind import Hardware
+from accel_models.families import other_way
 from accel_models.kernels import multiply
 from accel_models.quantity import format_quantity
 from sim.answer import Answer
@@ -120,16 +121,16 @@ def roofline(a: Answer) -> Roofline:
     hw = a.estimate.hardware
     steps = {"prefill": a.estimate.prefill} | ({"decode": a.estimate.decode} if a.estimate.decode else {})
     memory = _memory_ceilings(a, hw)
-    raw = [(op, row, _compute_of(op, hw)) for phase, step in steps.items()
+    raw = [(op, row, ceiling(op, hw)) for phase, step in steps.items()
            for op, row in zip(step.ops, _rows(a, phase), strict=True)]
-    compute = {name: _rate(name, hw) for _, row, name in raw if row["flops"] > 0}
+    compute = {roof.name: roof.rate for _, row, roof in raw if row["flops"] > 0}
     ceilings = [*memory, *(Ceiling(n, "compute", r) for n, r in sorted(compute.items(), key=lambda x: -x[1]))]
     whole = {phase: float(step.time.reshape(-1)[0]) for phase, step in steps.items()}
     drawn = sorted((x for x in raw if x[1]["flops"] > 0 and x[1]["time_s"] > 0),
                    key=lambda x: -x[1]["time_s"] * x[1]["count"] / whole[x[1]["phase"]])
     keys = _keys([row["phase"] for _, row, _ in drawn])
-    points = tuple(_point(op, row, name, key, whole, memory, compute[name])
-                   for (op, row, name), key in zip(drawn, keys, strict=True))
+    points = tuple(_point(op, row, roof.name, key, whole, memory, roof.rate)
+                   for (op, row, roof), key in zip(drawn, keys, strict=True))
     shown = {phase: sum(p.share_of_step for p in points if p.phase == phase) for phase in whole}
     return Roofline(a.setting.spec.name, a.setting.device.title, describe(a), points, tuple(ceilings),
                     {phase: max(1.0 - s, 0.0) for phase, s in shown.items()})
@@ -163,6 +164,16 @@ def _memory_ceilings(a: Answer, hw: Hardware) -> list[Ceiling]:
     return [cache, main] if hw.l2_capacity[0] > 0 and cache.rate > main.rate else [main]
 
 
+def ceiling(op: Op, hw: Hardware) -> Ceiling:
+    """What an op's operations run at on the first of the devices: the rate of the format that it multiplies in, or that of
+    another way which its two formats allow."""
+    name = _compute_of(op, hw)
+    rate = float(hw.vector_rate[0] if name == VECTOR else hw.rate_table[name][0])
+    a, w = (getattr(op, "a", "") or getattr(op, "q", "")), (getattr(op, "w", "") or getattr(op, "kv", ""))
+    other = float(other_way(get_format(a), get_format(w), hw)[0]) if a and w else 0.0
+    return Ceiling(name, "compute", rate) if rate >= other or not other else Ceiling(f"{a} x {w}", "compute", other)
+
+
 def _compute_of(op: Op, hw: Hardware) -> str:
     """The format that the op multiplies in on this device, or ``VECTOR``."""
     if isinstance(op, Gemm | Moe):
@@ -170,10 +181,6 @@ def _compute_of(op: Op, hw: Hardware) -> str:
     if isinstance(op, Attention):
         return get_format(op.q).compute
     return get_format(op.act).compute if isinstance(op, Scan) else VECTOR
-
-
-def _rate(name: str, hw: Hardware) -> float:
-    return float(hw.vector_rate[0] if name == VECTOR else hw.rate_table[name][0])
 
 
 def _point(op: Op, row: dict[str, Any], compute: str, key: str, whole: dict[str, float], memory: list[Ceiling],
@@ -189,6 +196,11 @@ def _point(op: Op, row: dict[str, Any], compute: str, key: str, whole: dict[str,
         roof_name=compute if rate <= intensity * level.rate else level.name, share_of_roof=achieved / roof,
         share_of_step=time * row["count"] / whole[row["phase"]], time_s=time, lo_s=row["lo_s"], hi_s=row["hi_s"],
         bound=row["bound"], source=row["source"], compute=compute)
+
+
+def intensity_text(p: Point) -> str:
+    """FLOP per byte, for people."""
+    return plain(p.intensity_flop_per_byte) if p.nbytes > 0 else "on chip"
 
 
 def shape(op: Op) -> str:
@@ -246,7 +258,7 @@ def hover(p: Point) -> str:
     return "\n".join((
         f"{p.op} ({p.phase}, {p.count:g} times a step)", p.shape,
         f"{si(p.flops, 'ops/s').replace('OP/s', 'FLOP')}, {si(p.nbytes, 'bytes/s').removesuffix('/s')}, "
-        f"{plain(p.intensity_flop_per_byte)} FLOP/B",
+        f"{intensity_text(p)}{' FLOP/B' if p.nbytes > 0 else ''}",
         f"{si(p.time_s, 's')} each, 80 % within {si(p.lo_s, 's')} to {si(p.hi_s, 's')}",
         f"{rate_text('compute', p.flop_per_s)}: {100 * p.share_of_roof:.3g} % of its roof ({p.roof_name})",
         f"{100 * p.share_of_step:.1f} % of the step; limited by {p.bound}; parameters {p.source}"))

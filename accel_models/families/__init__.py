@@ -45,12 +45,16 @@ def family(engine: str, device: str) -> Mapping[type[Op], Pricer]:
 def peak(a: Format, w: Format, hw: Hardware) -> Array:
     """The most that devices could do of products A W, whatever the kernel: their multipliers' rate in the format of A, or
     another way that weights of this format allow. (devices,) [op/s]"""
-    rate = hw.rate_table[a.compute]
+    return np.fmax(hw.rate_table[a.compute], other_way(a, w, hw))
+
+
+def other_way(a: Format, w: Format, hw: Hardware) -> Array:
+    """Rate (devices,) of products A W by ``OTHER_WAYS``, 0 where there is none. [op/s]"""
+    rate = np.zeros(len(hw))
     for kind, other in OTHER_WAYS.items():
         places = [i for i, engine in enumerate(hw.engine) if engine == kind]
         if places:
-            rate = rate.copy()
-            rate[places] = np.fmax(rate[places], other(a, w, take(hw, places)))
+            rate[places] = other(a, w, take(hw, places))
     return rate
 
 
@@ -68,4 +72,4 @@ def problems(hw: Hardware) -> list[str]:
     return found
 
 
-__all__ = ["FAMILIES", "Pricer", "family", "peak", "problems"]
+__all__ = ["FAMILIES", "Pricer", "family", "other_way", "peak", "problems"]

@@ -13,7 +13,7 @@ from sim.commands.options import changes, hardware_names, query_from, query_opti
 from sim.fit_memory import smallest_change
 from sim.output import FIGURES, as_csv, as_markdown, as_table, console, format_option, note, print_json, show
 from sim.query import Query, resolve
-from workloads.formats import get_format
+from sim.roofline import Ceiling, ceiling
 
 DETAILS = ("summary", "memory", "ops", "energy", "source", "all")
 
@@ -103,28 +103,28 @@ def _headline(a: Answer) -> str:
     m, q, d = a.data["model"], a.setting.query, a.setting.device
     active = f" ({m['n_active_params'] / 1e9:.3g} B active)" if m["n_active_params"] != m["n_params"] else ""
     fmt = q.quant or m["weights"]
-    rate = a.estimate.hardware.rate_table[_peak_format(a)][0]
+    roof = _roof(a)
     return (f"{m['name']} · {fmt} · {m['n_params'] / 1e9:.3g} B params{active}   on   {a.setting.system.name} · "
             f"{a.setting.parallel.label()} · {format_quantity(float(a.estimate.hardware.dram_bandwidth[0]), 'bytes/s')} · "
-            f"{_rate(float(rate), _peak_format(a))} {_peak_format(a)} dense · "
+            f"{_rate(roof)} {roof.name} dense · "
             f"{a.data['memory_bytes']['capacity'] / 2**30:.1f} GiB\n"
             f" batch {q.batch} · prompt {q.isl} · output {q.osl}" + (f" · prefix {q.prefix}" if q.prefix else "")
             + "".join(f" · {k}={v}" for k, v in q.sets) + f"   ({d.title})")
 
 
-def _peak_format(a: Answer) -> str:
-    """Format in which most of the prefill's operations are multiplied."""
-    flops: dict[str, float] = {}
+def _roof(a: Answer) -> Ceiling:
+    """What most of the prefill's operations run at."""
+    flops: dict[Ceiling, float] = {}
     for op, row in zip(a.estimate.prefill.ops, a.data["ops"], strict=False):
-        if fmt := getattr(op, "a", ""):
-            key = get_format(fmt).compute
-            flops[key] = flops.get(key, 0.0) + row["flops"] * row["count"]
-    return max(flops, key=lambda f: flops[f], default="bf16")
+        if getattr(op, "a", ""):
+            roof = ceiling(op, a.estimate.hardware)
+            flops[roof] = flops.get(roof, 0.0) + row["flops"] * row["count"]
+    return max(flops, key=lambda f: flops[f], default=Ceiling("bf16", "compute", a.estimate.hardware.rate_table["bf16"][0]))
 
 
-def _rate(rate: float, fmt: str) -> str:
-    text = format_quantity(rate, "ops/s")
-    return text if fmt.startswith("int") else text.replace("OP/s", "FLOP/s")
+def _rate(roof: Ceiling) -> str:
+    text = format_quantity(roof.rate, "ops/s")
+    return text if roof.name.startswith("int") else text.replace("OP/s", "FLOP/s")
 
 
 def _memory_line(a: Answer) -> str:
@@ -154,8 +154,7 @@ def _figures(a: Answer) -> list[tuple[str, ...]]:
 
 def _why(a: Answer, phase: str, limit: dict[str, Any]) -> str:
     work = f"{limit['flops'] / 1e12:.3g} TFLOP" if phase == "prefill" else f"{limit['bytes'] / 1e9:.2f} GB per step"
-    hw, fmt = a.estimate.hardware, _peak_format(a)
-    ridge = hw.rate_table[fmt][0] / hw.dram_bandwidth[0]
+    ridge = _roof(a).rate / a.estimate.hardware.dram_bandwidth[0]
     return (f"{_largest(a, phase)}   ({work}; intensity {limit['intensity_flop_per_byte']:.0f}, "
             f"ridge {ridge:.0f} FLOP/B)")
 

@@ -9,7 +9,7 @@ from importlib import resources
 from string import Template
 
 from sim.palette import text_on
-from sim.roofline import Roofline, plain, rate_text
+from sim.roofline import Roofline, intensity_text, plain, rate_text
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def op_table(data: Roofline) -> str:
     """Every op that does FLOPs; a click on a header sorts."""
     rows = [(p.phase, p.op, p.shape, Number(f"{p.count:g}", p.count), Number(_seconds(p.time_s), p.time_s),
              Number(f"{100 * p.share_of_step:.1f} %", p.share_of_step),
-             Number(plain(p.intensity_flop_per_byte), p.intensity_flop_per_byte),
+             Number(intensity_text(p), p.intensity_flop_per_byte),
              Number(rate_text("compute", p.flop_per_s), p.flop_per_s),
              Number(f"{100 * p.share_of_roof:.1f} %", p.share_of_roof),
              p.roof_name, p.bound, Raw(badge(p.source))) for p in data.points]

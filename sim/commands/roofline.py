@@ -17,7 +17,7 @@ from sim.fit_memory import smallest_change
 from sim.output import as_csv, as_markdown, as_table, console, format_option, note, print_json
 from sim.page import roofline_page
 from sim.query import resolve
-from sim.roofline import Point, Roofline, plain, rate_text
+from sim.roofline import Point, Roofline, intensity_text, rate_text
 from sim.roofline import roofline as build
 
 SUFFIXES = (".svg", ".png", ".html")
@@ -114,7 +114,7 @@ def _by_phase(data: Roofline) -> list[Point]:
 
 def row(p: Point) -> tuple[str, ...]:
     """One line of the op table."""
-    return (p.key, p.phase, p.op, plain(p.intensity_flop_per_byte), rate_text("compute", p.flop_per_s),
+    return (p.key, p.phase, p.op, intensity_text(p), rate_text("compute", p.flop_per_s),
             f"{100 * p.share_of_roof:.3g} %", p.roof_name, f"{100 * p.share_of_step:.1f} %", p.bound, p.source)
 
 

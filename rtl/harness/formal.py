@@ -17,6 +17,7 @@ from rtl.harness.unit import Unit
 DEPTH = 14
 PROOF = """{read}
 prep -top {top} -flatten
+memory_map
 chformal -lower
 sat -verify -prove-asserts -set-assumes -seq DEPTH -set-at 1 rst 1 -prove-skip 1 {top}
 """

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
 from rtl.harness import coverage as cov
-from rtl.harness import figures, registry, results
+from rtl.harness import figures, mutate, registry, results
 from rtl.harness.interface import inspect
 from rtl.harness.lint import lint, stops
-from rtl.harness.mutate import Verdict, campaign, generated, listed, summary
 from rtl.harness.new import skeleton
 from rtl.harness.run import SEEDS, Outcome, verify
 from rtl.harness.toolchain import SIMULATORS, MissingToolError
@@ -155,19 +153,18 @@ def _tell(o: Outcome) -> None:
 # -- faults ----------------------------------------------------------------------------------------------------------
 
 def mutate_units(units: list[Unit], count: int | None, write: bool, fmt: str) -> None:
-    """Campaign over units; exit code 1 if a fault survives without a written reason."""
-    rows: list[list[Any]] = []
+    """Campaign over units, kept unit by unit; exit code 1 if a fault survives without a written reason."""
+    found = []
     for unit in units:
-        found = campaign(unit, [*listed(unit), *generated(unit, count)], tell=_tell_verdict)
-        rows += [[unit.name, kind, killed, left] for kind, (killed, left) in summary(found).items()]
-    if write:
-        results.store("mutation", rows)
-    print_rows(results.MUTATION, table := results.told(rows), fmt)
-    if any(r[-1] for r in table):
+        found.append(mutate.record(unit, mutate.examine(unit, count, tell=_tell_verdict)))
+        if write:
+            results.store("mutation", found[-1])
+    print_rows(results.MUTATION, [results.fault_row(r) for r in found], fmt)
+    if any(results.unexplained(r) for r in found):
         raise click.exceptions.Exit(1)
 
 
-def _tell_verdict(v: Verdict) -> None:
+def _tell_verdict(v: mutate.Verdict) -> None:
     what = f"killed by {v.by}" if v.by else f"survives: {v.reason or 'NO REASON WRITTEN'}"
     note(f"{v.fault.file.stem}: {v.fault.key}: {'does not compile' if v.by == 'build' else what}")
 
@@ -175,27 +172,19 @@ def _tell_verdict(v: Verdict) -> None:
 # -- coverage --------------------------------------------------------------------------------------------------------
 
 def cover_units(units: list[Unit], write: bool, fmt: str) -> None:
-    """Coverage over all parameter sets of each unit; what was not reached is listed on stderr."""
+    """Coverage over all parameter sets of each unit, points not reached on stderr; exit code 1 if a unit fails."""
     rows: list[list[Any]] = []
-    with tempfile.TemporaryDirectory() as tmp:
-        for unit in units:
-            dat = Path(tmp) / "coverage.dat"
-            runs, reached, declared = [], 0, 0
-            for params in (*unit.fast, *unit.thorough):
-                o = verify(unit, params, coverage=dat)
-                _tell(o)
-                runs.append(cov.read(dat))
-                reached, declared = reached + len(o.record["bins"]), declared + len(o.record["bins"]) + len(o.record["missed"])
-            hits = cov.merge(runs)
-            for kind in cov.KINDS:
-                for point in cov.missed(hits, kind, tuple(unit.waived)):
-                    note(f"{unit.name}: {kind} not reached: {point}")
-            share = {k: cov.share(hits, k) for k in cov.KINDS}
-            rows.append([unit.name, f"{reached}/{declared}", *(f"{a}/{b}" for a, b in share.values()),
-                         round(share["toggle"][0] / max(share["toggle"][1], 1), 4), len(unit.waived)])
-    if write:
-        results.store("coverage", rows)
-    print_rows(results.KINDS["coverage"], rows, fmt)
+    for unit in units:
+        if found := cov.measure(unit, _tell):
+            hits, record = found
+            rows.append(results.coverage_row(record))
+            for point in (p for kind in cov.KINDS for p in cov.missed(hits, kind, tuple(unit.waived))):
+                note(f"{unit.name}: {point.kind} not reached: {point}")
+            if write:
+                results.store("coverage", record)
+    print_rows(results.COVERAGE, rows, fmt)
+    if len(rows) < len(units):
+        raise click.exceptions.Exit(1)
 
 
 # -- area ------------------------------------------------------------------------------------------------------------

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rtl.harness.registry import fingerprint
+from rtl.harness.run import Outcome, verify
+from rtl.harness.unit import Unit
 
 KINDS = ("line", "branch", "toggle")
 _LINE = re.compile(r"C '(.*)' (\d+)$")
@@ -57,3 +63,24 @@ def share(hits: Mapping[Point, int], kind: str) -> tuple[int, int]:
     """(points hit, points) of a kind."""
     counts = [n for p, n in hits.items() if p.kind == kind]
     return sum(n > 0 for n in counts), len(counts)
+
+
+def measure(unit: Unit, tell: Callable[[Outcome], None] = lambda o: None) -> tuple[dict[Point, int], dict[str, Any]] | None:
+    """Hits over all parameter sets and what they come to as data; ``None`` if a set fails, of which ``tell`` hears.
+
+    ``bins``, ``line``, ``branch``, ``toggle``: [reached, there are]. ``open``: points not reached, no reason
+    written.
+    """
+    runs, bins = [], [0, 0]
+    with tempfile.TemporaryDirectory(prefix="perfboard-coverage-") as tmp:
+        for i, params in enumerate((*unit.fast, *unit.thorough)):
+            out = verify(unit, params, coverage=(dat := Path(tmp) / f"{i}.dat"))
+            tell(out)
+            if not out.ok or not dat.exists():
+                return None
+            runs.append(read(dat))
+            reached, left = len(out.record["bins"]), len(out.record["missed"])
+            bins = [bins[0] + reached, bins[1] + reached + left]
+    hits = merge(runs)
+    return hits, {"unit": unit.name, "verilog": fingerprint(unit), "bins": bins, **{k: list(share(hits, k)) for k in KINDS},
+                  "open": sum(len(missed(hits, k, tuple(unit.waived))) for k in KINDS)}

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rtl.harness import toolchain
-from rtl.harness.registry import home, sources
+from rtl.harness.registry import fingerprint, home, sources
 from rtl.harness.run import verify
 from rtl.harness.unit import Mutant, Params, Unit
 
@@ -87,19 +88,15 @@ def _listed(unit: Unit, m: Mutant) -> Fault:
     return Fault("listed", m.name, file, text.replace(m.find, m.replace), m.params)
 
 
-def generated(unit: Unit, count: int | None = None) -> list[Fault]:
-    """Faults generated from the unit's own sources; ``count``: so many, spread over the kinds, the same every time."""
+def generated(unit: Unit) -> list[Fault]:
+    """All faults generated from the unit's own sources, spread over the kinds, in the same order every time."""
     found = [f for file in sources(unit) if file.parent == home(unit) for f in _faults(file)]
-    if count is None or count >= len(found):
-        return found
     rng = np.random.default_rng(0)
     mixed = [found[i] for i in rng.permutation(len(found))]
     queues = {kind: [f for f in mixed if f.kind == kind] for kind in dict.fromkeys(f.kind for f in found)}
     chosen: list[Fault] = []
-    while len(chosen) < count:
-        for queue in queues.values():
-            if queue and len(chosen) < count:
-                chosen.append(queue.pop())
+    while len(chosen) < len(found):
+        chosen += [queue.pop() for queue in queues.values() if queue]
     return chosen
 
 
@@ -164,11 +161,35 @@ def campaign(unit: Unit, faults: Sequence[Fault], *, workers: int = 2,
     return found
 
 
-def summary(verdicts: Sequence[Verdict]) -> dict[str, tuple[int, list[str]]]:
-    """Kind -> (number killed, keys of survivors); faults that do not compile are not counted."""
-    found: dict[str, tuple[int, list[str]]] = {}
+def examine(unit: Unit, count: int | None = None, *, workers: int = 2,
+            tell: Callable[[Verdict], None] = lambda v: None) -> list[Verdict]:
+    """Judge the listed faults, then generated ones until ``count`` of them (``None``: all) compiled.
+
+    Raises ``ValueError`` if the unit fails as it is: then every fault would seem noticed.
+    """
+    clean = verify(unit, unit.fast[0], seeds=SEEDS)
+    if not clean.ok:
+        raise ValueError(f"{unit.name}: fails without any fault: {next(iter(clean.failed.items()))}; verify it first")
+    found, left = campaign(unit, listed(unit), workers=workers, tell=tell), generated(unit)
+    want = len(left) if count is None else count
+    while left and want > 0:
+        batch = campaign(unit, left[:want], workers=workers, tell=tell)
+        found, left = found + batch, left[want:]
+        want -= sum(v.counted for v in batch)
+    return found
+
+
+def record(unit: Unit, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """What a campaign found, as data.
+
+    ``listed`` and, by kind, ``generated``: [killed, judged]. ``possible``: generated faults there are; ``not_compiled``:
+    those tried and not counted. ``survivors``: keys. ``verilog``: of which text this holds.
+    """
+    kinds: dict[str, list[int]] = {}
     for v in verdicts:
         if v.counted:
-            killed, left = found.get(v.fault.kind, (0, []))
-            found[v.fault.kind] = (killed + bool(v.by), left if v.by else [*left, v.fault.key])
-    return found
+            killed, judged = kinds.get(v.fault.kind, (0, 0))
+            kinds[v.fault.kind] = [killed + bool(v.by), judged + 1]
+    return {"unit": unit.name, "verilog": fingerprint(unit), "listed": kinds.pop("listed", [0, 0]),
+            "generated": dict(sorted(kinds.items())), "possible": len(generated(unit)),
+            "not_compiled": sum(not v.counted for v in verdicts), "survivors": [v.fault.key for v in verdicts if not v.by]}

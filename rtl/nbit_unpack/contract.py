@@ -38,6 +38,7 @@ UNIT = Unit(
     bins=bins,
     survivors={
         "nbit_unpack: constant: wide = {LANES*8{1'b0}}; -> wide = {LANES*8{1'b1}};": "start value; the loop assigns every bit",
+        "nbit_unpack: constant: wide = {LANES*8{1'b0}}; -> wide = {LANES*7{1'b0}};": "start value; the loop assigns every bit",
     },
     synth={"8x4": {}, "16x2": {"LANES": 16, "B": 2}},
 )

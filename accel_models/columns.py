@@ -249,11 +249,13 @@ def priced(cost: Cost, found: Sets, rates: Array, col: Columns, energy_set: str 
     # One set serves all formats: energy per operation goes with the power limit over the rate of the format.
     cells = fitted("energy", transfer, (energy_set,) * len(hw), hw.identity, "")
     per = transfer(col.fitted(cells), peak=rates, **col.common("dram_bandwidth", "tdp"))
-    # What a device file states of its parts stands above what other devices lend.
-    own_op, own_byte = col(hw.energy_per_op), col(hw.energy_per_byte)
+    # What a device file states of its parts stands above what other devices lend; what boards draw beside their parts is
+    # lent to none that states both.
+    own_op, own_byte, idle = col(hw.energy_per_op), col(hw.energy_per_byte), col(hw.idle)
+    lent = np.isnan(own_op) | np.isnan(own_byte)
     joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=np.where(np.isnan(own_op), per.j_per_op, own_op),
                     j_per_byte=np.where(np.isnan(own_byte), per.j_per_byte, own_byte),
-                    idle_power=np.maximum(per.idle_power, col(hw.idle)), tdp=col(hw.tdp))
+                    idle_power=np.where(lent, np.maximum(per.idle_power, idle), idle), tdp=col(hw.tdp))
     lo, hi = found.lo[which, op, device], found.hi[which, op, device]
     if np.any(np.asarray(beyond) > 1.0):
         lo, hi = lo**beyond, hi**beyond

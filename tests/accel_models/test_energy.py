@@ -75,3 +75,12 @@ def test_energies_that_a_file_states_of_its_parts_stand_above_borrowed_ones() ->
     assert float(stated.energy[0]) < float(lent.energy[0])
     assert float(more.energy[0] - stated.energy[0]) == pytest.approx(1e-13 * 2 * 4096**3)
     assert dynamic < float(stated.energy[0]) < dynamic + seconds * base.get("power.tdp")
+
+
+def test_a_file_that_states_all_its_parts_draws_what_they_do_and_its_own_idle_power() -> None:
+    """The static share of measured boards is theirs: fans, regulators, links."""
+    device = load_device("fp16_baseline")
+    ops = [Gemm(name="g", m=1, n=4096, k=4096, a="fp16", w="fp16", out="fp16")]
+    one = price(ops, bind([device]))[0]
+    parts = 0.5 * 1.155e-12 * 2 * 4096**2 + 8 * 18.75e-12 * float(np.ravel(one.cost.nbytes)[0])
+    assert float(one.energy[0]) == pytest.approx(parts + 0.06 * float(np.ravel(one.cost.time)[0]))

@@ -45,7 +45,8 @@ def family(engine: str, device: str) -> Mapping[type[Op], Pricer]:
 def peak(a: Format, w: Format, hw: Hardware) -> Array:
     """The most that devices could do of products A W, whatever the kernel: their multipliers' rate in the format of A, or
     another way that weights of this format allow. (devices,) [op/s]"""
-    return np.fmax(hw.rate_table[a.compute], other_way(a, w, hw))
+    other = other_way(a, w, hw)
+    return np.fmax(hw.rate_table[a.compute], np.where(other > 0, other, np.nan))
 
 
 def other_way(a: Format, w: Format, hw: Hardware) -> Array:

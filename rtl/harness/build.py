@@ -1,9 +1,9 @@
 """Compiles a unit with its parameters; a build is kept under a hash of sources, parameters and tools.
 
 So only changed sources are rebuilt, and builds of the same thing by several processes are made once (a lock per build).
-Verilator's own runtime, most of a cold build, is compiled once per set of options and copied into each new build. Not
-``verilator.o``, cocotb's main program: it holds the size of the design's class, which differs with the ports, and taken
-from another design it makes the simulator write past the end of what it allocated.
+Verilator's own runtime, most of a cold build, is compiled once per set of options and copied into each new build.
+cocotb's main program, ``verilator.o``, holds the size of the design's class, which differs with the ports: it is shared
+by designs with the same class alone. (One of another design makes the simulator write past the end of what it allocated.)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ except ImportError:                    # without the extra: ``toolchain.simulato
 TIMESCALE = ("1ns", "1ps")
 #: Objects that depend on tools and options alone.
 RUNTIME = "verilated*"
+#: The main program's object, and the file that declares the class it makes.
+MAIN, CLASS = "verilator.o", "Vtop.h"
 _YEARS = 10 * 365 * 86400.0
 #: Random values where Verilator would put zeros: at the start and for X.
 RANDOM = ("--x-initial", "unique", "--x-assign", "unique")
@@ -62,6 +65,7 @@ class _Limited:
 
     def _execute_cmds(self, cmds: Sequence[Sequence[str]], cwd: Any, stdout: TextIO | None = None) -> None:
         for cmd in cmds:
+            self._before(Path(cmd[0]).name, Path(cwd))
             try:
                 done = subprocess.run(cmd, cwd=cwd, env=self.env | environment(), check=False, timeout=self.limit,
                                       stdout=stdout, stderr=subprocess.STDOUT)
@@ -71,7 +75,19 @@ class _Limited:
                 raise RuntimeError(f"{Path(cmd[0]).name} ended with code {done.returncode}")
 
 
+    def _before(self, tool: str, home: Path) -> None:
+        """What a runner does before it starts a tool in a directory."""
+
+
 class VerilatorRunner(_Limited, Verilator):
+    #: Where the runtime of these options is kept.
+    warm: Path | None = None
+
+    def _before(self, tool: str, home: Path) -> None:
+        """Between Verilator and make: now the class is known."""
+        if tool == "make" and self.warm and (kept := _main_program(home, self.warm)).exists():
+            _copy(kept, home / MAIN)
+
     def _simulator_in_path_build_only(self) -> None:
         self.executable = str(toolchain.verilator())
 
@@ -104,8 +120,8 @@ def build(sources: Sequence[Path], top: str, params: Mapping[str, int], *, simul
             warm = _warm_dir(options, waves) if simulator == "verilator" else None
             if warm and warm.exists():
                 _copy_runtime(warm, home)
-            _compile(home, sources, top, params, simulator, options, waves, limit)
-            if warm and not warm.exists():
+            _compile(home, sources, top, params, simulator, options, waves, limit, warm)
+            if warm:
                 _keep_runtime(home, warm)
             _trim(home)
             done.touch()
@@ -127,11 +143,13 @@ def _options(simulator: str, coverage: bool) -> tuple[str, ...]:
 
 
 def _compile(home: Path, sources: Sequence[Path], top: str, params: Mapping[str, int], simulator: str,
-             options: Sequence[str], waves: bool, limit: float) -> None:
-    log = home / "build.log"
+             options: Sequence[str], waves: bool, limit: float, warm: Path | None) -> None:
+    log, made = home / "build.log", runner(simulator, limit)
+    if isinstance(made, VerilatorRunner):
+        made.warm = warm
     try:
-        runner(simulator, limit).build(sources=list(sources), hdl_toplevel=top, parameters=dict(params), build_dir=home,
-                                       build_args=list(options), timescale=TIMESCALE, waves=waves, log_file=log)
+        made.build(sources=list(sources), hdl_toplevel=top, parameters=dict(params), build_dir=home, build_args=list(options),
+                   timescale=TIMESCALE, waves=waves, log_file=log)
     except (RuntimeError, SystemExit) as e:
         text = log.read_text(errors="replace") if log.exists() else ""
         raise BuildError(f"{top} {dict(params)}: {e}: {complaint(text)} (log: {log})", home) from e
@@ -155,21 +173,36 @@ def _runtime(folder: Path) -> list[Path]:
 
 
 def _copy_runtime(warm: Path, home: Path) -> None:
-    later = time.time() + _YEARS       # make compares with sources whose time stamps are those of the installation
     for p in _runtime(warm):
-        shutil.copyfile(p, home / p.name)
-        os.utime(home / p.name, (later, later))
+        _copy(p, home / p.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    later = time.time() + _YEARS       # make compares with sources whose time stamps are those of the installation
+    shutil.copyfile(source, target)
+    os.utime(target, (later, later))
+
+
+def _main_program(home: Path, warm: Path) -> Path:
+    """Where the main program for the class declared in a build is kept."""
+    return warm / f"{hashlib.sha256((home / CLASS).read_bytes()).hexdigest()[:16]}-{MAIN}"
 
 
 def _keep_runtime(home: Path, warm: Path) -> None:
-    part = warm.with_name(f"{warm.name}.{os.getpid()}")
-    part.mkdir(parents=True, exist_ok=True)
-    for p in _runtime(home):
-        shutil.copyfile(p, part / p.name)
-    try:
-        part.rename(warm)
-    except OSError:                    # another process was first
-        shutil.rmtree(part, ignore_errors=True)
+    """Keep what later builds can use; another process may do the same at the same time."""
+    if not warm.exists():
+        part = warm.with_name(f"{warm.name}.{os.getpid()}")
+        part.mkdir(parents=True, exist_ok=True)
+        for p in _runtime(home):
+            shutil.copyfile(p, part / p.name)
+        try:
+            part.rename(warm)
+        except OSError:                # another process was first
+            shutil.rmtree(part, ignore_errors=True)
+    if not (kept := _main_program(home, warm)).exists():
+        part = kept.with_name(f"{kept.name}.{os.getpid()}.{threading.get_ident()}")
+        shutil.copyfile(home / MAIN, part)
+        part.rename(kept)
 
 
 def _trim(home: Path) -> None:

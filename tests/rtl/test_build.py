@@ -15,10 +15,15 @@ def test_program_that_knows_the_design_is_not_shared(tmp_path: Path) -> None:
     """cocotb's main program allocates the design's class: its size is that of one design alone."""
     home, warm = tmp_path / "home", tmp_path / "warm"
     home.mkdir()
-    for name in ("verilated.o", "verilated_cov.o", "verilator.o", "Vtop.o"):
+    for name in ("verilated.o", "verilated_cov.o", "verilator.o", "Vtop.o", "Vtop.h"):
         (home / name).write_text(name)
     build._keep_runtime(home, warm)
-    assert sorted(p.name for p in warm.iterdir()) == ["verilated.o", "verilated_cov.o"]
+    first = build._main_program(home, warm)
+    assert {p.name for p in warm.iterdir()} == {"verilated.o", "verilated_cov.o", first.name}
+    (home / "Vtop.h").write_text("another class")
+    assert build._main_program(home, warm) != first
+    build._keep_runtime(home, warm)
+    assert len(list(warm.iterdir())) == 4
 
 
 def test_first_complaint_is_found() -> None:

@@ -53,6 +53,14 @@ def test_published_means_hold_when_everything_is_counted_once(results: tuple[Res
         assert r.value == pytest.approx(r.claimed[0], rel=0.05), r.label
 
 
+@pytest.mark.parametrize(("quantity", "least"), [("prompt_energy", 0.91), ("energy", 0.81)])
+def test_energies_lack_buffers_and_idle_elements_alone(results: tuple[Result, ...], quantity: str, least: float) -> None:
+    """Bytes and products draw what was published for them; what else the source counts can only be missing."""
+    shares = [r.value / r.claimed[0] for r in results if r.quantity == quantity]
+    assert len(shares) == 5
+    assert all(least < share < 1.0 for share in shares), shares
+
+
 # -- the rule ---------------------------------------------------------------------------------------------------------
 
 def _counted(model: str, q: float, kv: float) -> dict[str, Gemm]:

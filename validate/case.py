@@ -1,7 +1,8 @@
 """Published systems as executable cases: what was claimed, what the mechanism gives, and what lies between.
 
 A case (``cases/*.toml``) names *sides*: the same question with different settings. A claim compares two of them, or
-one with a figure. Each side goes through the ordinary path (``sim.estimate`` for a model, ``accel_models.price`` for
+one with a figure. ``busy`` is how long the engine that multiplies has to work for one step, whatever it waits for: its
+cycles at its clock. Each side goes through the ordinary path (``sim.estimate`` for a model, ``accel_models.price`` for
 bare matrix products); nothing there knows a case. See ``docs/cases.md``.
 """
 
@@ -18,13 +19,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from accel_models.device import one_line
 
 Quantity = Literal["time", "linears", "tpot", "ttft", "e2el", "tokens_per_s", "throughput", "weights", "memory",
-                   "max_batch", "power", "memory_bound", "prompt_memory_bound", "prompt_rate", "energy", "prompt_energy"]
+                   "max_batch", "power", "memory_bound", "prompt_memory_bound", "prompt_rate", "energy", "prompt_energy",
+                   "busy", "prompt_busy"]
 #: Quantities of which more is better; of the others (times, sizes) less is.
 MORE_IS_BETTER = ("tokens_per_s", "throughput", "max_batch", "memory_bound", "prompt_memory_bound", "prompt_rate")
 UNITS: dict[str, str] = {"time": "s", "linears": "s", "tpot": "s", "ttft": "s", "e2el": "s", "tokens_per_s": "tok/s",
                          "throughput": "tok/s/device", "weights": "B", "memory": "B", "max_batch": "sequences",
                          "power": "W", "memory_bound": "of products", "prompt_memory_bound": "of products",
-                         "prompt_rate": "tok/s", "energy": "J/token", "prompt_energy": "J/token"}
+                         "prompt_rate": "tok/s", "energy": "J/token", "prompt_energy": "J/token",
+                         "busy": "s", "prompt_busy": "s"}
 
 
 class Side(BaseModel):

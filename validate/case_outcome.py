@@ -14,7 +14,8 @@ from accel_models.bind import Hardware, bind
 from accel_models.cost.terms import attribute
 from accel_models.families import peak
 from accel_models.price import Priced, power_interval, price
-from sim.estimate import Z80, Estimate, Step, compose, estimate, op_class
+from sim.estimate import Z80, Estimate, Step, compose, estimate, matrix_format, op_class
+from sim.estimate import limit as speed_of_light
 from sim.query import Query, Setting, resolve
 from validate.case import Quantity, Side
 from validate.case_counts import RULES
@@ -61,8 +62,8 @@ class Outcome:
 def evaluate(side: Side, quantity: Quantity) -> Outcome:
     """One side of a claim. Raises ``ValueError`` where the setting cannot be evaluated."""
     if not side.model:
-        if quantity not in ("time", "power"):
-            raise ValueError(f"quantity: products have a time and a power, found {quantity!r}")
+        if quantity not in ("time", "power", "busy"):
+            raise ValueError(f"quantity: products have a time, a busy time and a power, found {quantity!r}")
         return _products(side, quantity)
     return _model(side, quantity)
 
@@ -85,6 +86,8 @@ def _products(side: Side, quantity: Quantity) -> Outcome:
         time = sum(float(p.cost.time.item()) for p in priced)
         return _measured_by(sum(float(p.energy.item()) for p in priced) / time, "power",
                             tuple(float(f[0]) for f in power_interval(hw)), int(side.m))
+    if quantity == "busy":
+        return _collect([(1.0, ops, [_working(p) for p in priced])], _arithmetic(ops, hw), +1, 1.0, int(side.m), _where(side))
     return _collect([(1.0, ops, priced)], _limit(ops, hw), +1, 1.0, int(side.m), _where(side))
 
 
@@ -150,7 +153,9 @@ def _model(side: Side, quantity: Quantity) -> Outcome:
         return _drawn(query, result, quantity)
     parts: dict[str, list[tuple[float, Step]]] = {
         "tpot": [(1.0, decode)], "tokens_per_s": [(1.0, decode)], "ttft": [(1.0, result.prefill)],
-        "linears": [(1.0, _only_linears(decode, result.hardware))], "e2el": [(1.0, result.prefill), (steps, decode)],
+        "linears": [(1.0, _only_linears(decode, result.hardware))],
+        "busy": [(1.0, _multiplying(decode, result.hardware))],
+        "prompt_busy": [(1.0, _multiplying(result.prefill, result.hardware))], "e2el": [(1.0, result.prefill), (steps, decode)],
         "throughput": [(batch / query.pp, result.prefill), (steps, decode)]}
     chosen = parts[quantity]
     limit = sum(n * float(s.sol.item()) for n, s in chosen)
@@ -195,6 +200,25 @@ def _only_linears(step: Step, hw: Hardware) -> Step:
              if isinstance(op, Gemm) and op.static and op.name != "lm_head"]
     ops = tuple(op for op, _ in pairs)
     return replace(step, ops=ops, priced=tuple(p for _, p in pairs), sol=np.array(_limit(ops, hw)))
+
+
+def _multiplying(step: Step, hw: Hardware) -> Step:
+    """All products of a step, those with the cache among them, for as long as the engine itself works on them."""
+    pairs = [(op, p) for op, p in zip(step.ops, step.priced, strict=True) if matrix_format(op)]
+    ops = tuple(op for op, _ in pairs)
+    return replace(step, ops=ops, priced=tuple(_working(p) for _, p in pairs), sol=np.array(_arithmetic(ops, hw)))
+
+
+def _working(p: Priced) -> Priced:
+    """An op for as long as the engine works on it: nothing waits for memory."""
+    zero = 0.0 * p.cost.compute
+    return p._replace(cost=p.cost._replace(time=p.cost.compute, memory=zero, link=zero, launch=zero, tail=zero))
+
+
+def _arithmetic(ops: Sequence[Op], hw: Hardware) -> float:
+    """Products at the peaks of their formats, whatever they move. [s]"""
+    free = replace(hw, dram_bandwidth=np.full(len(hw), np.inf))
+    return float(speed_of_light(ops, [work(op) for op in ops], free, 0)[0].item())
 
 
 def _memory_bound(step: Step) -> float:

@@ -17,6 +17,7 @@ from rtl.harness.run import SEEDS, Outcome, verify
 from rtl.harness.toolchain import SIMULATORS, MissingToolError
 from rtl.harness.unit import Params, Unit
 from sim.output import format_option, note, print_json, print_rows
+from validate.rtl_compare import compare, shown
 
 
 class _Missing(click.ClickException):
@@ -51,10 +52,6 @@ def parse_params(texts: tuple[str, ...]) -> Params:
 
 def chosen_units(names: tuple[str, ...]) -> list[Unit]:
     return [registry.load(n) for n in (names or registry.names())]
-
-
-def shown(params: Params) -> str:
-    return " ".join(f"{k}={v}" for k, v in params.items()) or "default"
 
 
 @rtl.command("list")
@@ -216,44 +213,7 @@ def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, wri
                                  for r in rows], fmt)
 
 
-@rtl.command("compare")
-@click.argument("units", nargs=-1, metavar="[UNIT]...")
-@click.option("--thorough", is_flag=True, help="All parameter sets.")
-@click.option("--cycles/--no-cycles", default=True, show_default=True, help="Run the units; without, areas alone.")
-@format_option
-def compare_units(units: tuple[str, ...], thorough: bool, cycles: bool, fmt: str) -> None:
-    """Cycles of the contract against RTL for every parameter set, and area per multiply-accumulate against baselines."""
-    rows = [r for unit in chosen_units(units) for r in _cycles(unit, thorough)] if cycles else []
-    chosen = {u.name for u in chosen_units(units)}
-    area = [[f, n, build, round(v, 1), round(r, 2) if r else ""] for f, n, build, v, r in figures.against_baselines()
-            if n in chosen]
-    if fmt == "json":
-        print_json({"cycles": [dict(zip(CYCLE_COLUMNS, r, strict=True)) for r in rows],
-                    "area": [dict(zip(AREA_COLUMNS, r, strict=True)) for r in area]})
-    else:
-        if rows:
-            print_rows(CYCLE_COLUMNS, rows, fmt)
-        print_rows(AREA_COLUMNS, sorted(area, key=lambda r: (r[0], r[3])), fmt)
-    if any(r[-1] != "equal" for r in rows):
-        raise click.exceptions.Exit(1)
-
-
-CYCLE_COLUMNS = ("unit", "parameters", "cases", "shortest", "longest", "contract_edges", "rtl_edges", "verdict")
-AREA_COLUMNS = ("format", "unit", "build", "ge_per_mac_per_cycle", "baseline_over_unit")
-
-
-def _cycles(unit: Unit, thorough: bool) -> list[list[Any]]:
-    """Sums over all cases of the sweep of each parameter set; equal only if every case is."""
-    rows: list[list[Any]] = []
-    for params in (*unit.fast, *(unit.thorough if thorough else ())):
-        o = verify(unit, params, tests=r"\.contract$")
-        cases = o.record.get("cycles", [])
-        same = o.ok and bool(cases) and all(c["contract"] == c["rtl"] for c in cases)
-        edges = [c["contract"] for c in cases] or [0]
-        rows.append([unit.name, shown(params), len(cases), min(edges), max(edges), sum(edges), sum(c["rtl"] for c in cases),
-                     "equal" if same else "DIFFERENT"])
-        _tell(o)
-    return rows
+rtl.add_command(compare)
 
 
 # -- a user's own ----------------------------------------------------------------------------------------------------

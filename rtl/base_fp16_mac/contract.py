@@ -51,7 +51,7 @@ UNIT = Unit(
     bins=bins,
     waived={f"{m}[{i}]": "guard, round and sticky bits are 0 before the shift" for m in ("hi_m", "lo_m") for i in range(3)},
     macs_per_cycle=lambda p, cfg: 1.0,
-    formats={f"W{w}xFP16": ("AM 23", {}) for w in (1, 2, 4)},
+    formats={f"W{w}xFP16": ("AM 23", {}) for w in (1, 2, 4, 6, 8)},
     synth={"AM 23": {}, "AM 10": {"AM": 10}},
     published={"AM 23": {"ge": 5503, "ff": 67, "lut": 1243, "dsp": 1}, "AM 10": {"ge": 3890, "ff": 54, "lut": 757, "dsp": 1}},
 )

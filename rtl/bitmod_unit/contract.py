@@ -141,6 +141,6 @@ UNIT = Unit(
             "at equal exponents nothing is shifted, whichever operand leads",
     },
     macs_per_cycle=lambda p, cfg: 4 / TERMS[cfg["dtype"]],
-    formats={"W4xFP16": ("default", {"dtype": 4})},
+    formats={"W4xFP16": ("default", {"dtype": 4}), "W6xFP16": ("default", {"dtype": 1}), "W8xFP16": ("default", {"dtype": 0})},
     published={"default": {"ge": 4640, "ff": 230, "lut": 843, "dsp": 0}},
 )

@@ -105,6 +105,7 @@ UNIT = Unit(
     macs_per_cycle=lambda p, cfg: p["LANES"] / -(-cfg["wbits"] // p["BPC"]),
     formats={"W1A8": ("BPC 1", {"wbits": 1}), "W2A8": ("BPC 2", {"wbits": 2}), "W4A8": ("BPC 4", {"wbits": 4}),
              "W8A8": ("BPC 4", {"wbits": 8})},
+    sizes={"4 lanes": "BPC 1"},
     synth={"BPC 1": {}, "BPC 2": {"BPC": 2}, "BPC 4": {"BPC": 4}, "4 lanes": {"LANES": 4}},
     published={"BPC 1": {"ge": 2638, "ff": 187, "lut": 394, "dsp": 0}, "BPC 2": {"ge": 3785, "ff": 187, "lut": 669, "dsp": 0},
                "BPC 4": {"ge": 6281, "ff": 187, "lut": 1305, "dsp": 0}, "4 lanes": {"ge": 1053}},

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from rtl.harness.registry import ROOT, home, load, names
 from rtl.harness.synth import Area, synthesise
@@ -15,6 +15,10 @@ BEGIN, END = "<!-- synthesis: begin -->", "<!-- synthesis: end -->"
 PATH = ROOT / "figures.json"
 #: What the other units are compared with, by format: integer and floating-point multiply-accumulate units.
 BASELINES = ("base_mac_dp", "base_fp16_mac")
+#: Formats that no multiplier takes as they are -> the baselines' format that does their products: 5 trits in 8 bits are
+#: ternary weights; of N:M sparse weights a multiplier does all; of 2^e up to 8 (128), 4 (8) bits hold all but the largest.
+MULTIPLIED_AS = {"W1.6A8": "W2A8", "W8A8 1:4": "W8A8", "W8A8 2:4": "W8A8", "POT3A8": "W4A8", "POT4A8": "W8A8",
+                 "POT3xFP16": "W4xFP16", "POT4xFP16": "W8xFP16"}
 #: Columns of one row of figures.
 COLUMNS = ("unit", "build", "parameters", "ge", "sequential_ge", "ff", "depth", "lut", "lut6", "fpga_ff", "dsp", "carry",
            "bram", "fpga_depth", "ge_reference", "ge_ratio")
@@ -52,20 +56,41 @@ def store(rows: list[dict[str, Any]]) -> None:
 
 
 def per_mac(unit: Unit) -> dict[str, float]:
-    """Format -> GE per multiply-accumulate per cycle, where figures are stored."""
+    """Format -> GE per multiply-accumulate per cycle of the unit's build for it, where figures are stored."""
     found: dict[str, float] = {}
-    for fmt, (label, cfg) in unit.formats.items():
-        row = stored().get((unit.name, label))
-        if row and unit.macs_per_cycle:
-            found[fmt] = row["ge"] / unit.macs_per_cycle(unit.resolve(unit.synth[label]), cfg)
+    for fmt, label, macs in builds(unit):
+        found.setdefault(fmt, stored()[unit.name, label]["ge"] / macs)
     return found
 
 
-def against_baselines() -> list[tuple[str, str, str, float, float | None]]:
-    """(format, unit, build, GE per MAC/cycle, baseline's over the unit's) for every unit and format with figures."""
-    base = {fmt: v for n in BASELINES if n in names() for fmt, v in per_mac(load(n)).items()}
-    return [(fmt, n, load(n).formats[fmt][0], v, base[fmt] / v if fmt in base else None)
-            for n in names() for fmt, v in per_mac(load(n)).items()]
+def builds(unit: Unit) -> Iterator[tuple[str, str, float]]:
+    """(format, build, multiply-accumulates per cycle) with stored figures; the build that ``formats`` names comes first."""
+    for fmt, (label, cfg) in unit.formats.items():
+        for build in (label, *(size for size, like in unit.sizes.items() if like == label)):
+            if unit.macs_per_cycle and (unit.name, build) in stored():
+                yield fmt, build, unit.macs_per_cycle(unit.resolve(unit.synth[build]), cfg)
+
+
+class Density(NamedTuple):
+    """One build of a unit at one format. ``ge_per_mac``: GE per multiply-accumulate per cycle; ``ratio``: that of the
+    smallest baseline over it, ``None`` where no baseline takes the format."""
+
+    format: str
+    unit: str
+    build: str
+    ge_per_mac: float
+    ratio: float | None
+
+
+def against_baselines() -> list[Density]:
+    """Every unit, build and format with figures against the smallest build of a baseline that takes the format."""
+    every = [(fmt, n, build, stored()[n, build]["ge"] / macs) for n in names() for fmt, build, macs in builds(load(n))]
+    base: dict[str, float] = {}
+    for fmt, n, _, v in every:
+        if n in BASELINES:
+            base[fmt] = min(v, base.get(fmt, v))
+    least = {fmt: base.get(MULTIPLIED_AS.get(fmt, fmt)) for fmt, *_ in every}
+    return [Density(fmt, n, build, v, b / v if (b := least[fmt]) else None) for fmt, n, build, v in every]
 
 
 SHOWN = {"build": "build", "parameters": "parameters", "ge": "GE", "sequential_ge": "of it sequential", "ff": "FF",

@@ -86,6 +86,8 @@ class Unit:
     macs_per_cycle: Callable[[Params, Mapping[str, int]], float] | None = None
     #: Precision, as "W2A8" -> (label of ``synth``, configuration) for the area per multiply-accumulate.
     formats: Mapping[str, tuple[str, Mapping[str, int]]] = field(default_factory=dict)
+    #: Further label of ``synth`` -> label in ``formats`` whose formats it takes as well: the same unit in another size.
+    sizes: Mapping[str, str] = field(default_factory=dict)
     synth: Mapping[str, Params] = field(default_factory=lambda: {"default": {}})   #: label -> parameters to synthesise
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)     #: label -> reference {"ge": ..., "ff": ...}
 

@@ -93,6 +93,7 @@ UNIT = Unit(
             "plane_wide": "the counter widened to the shift amount: its upper bits are 0 by the elaboration check"},
     macs_per_cycle=lambda p, cfg: p["K"] / cfg["wbits"],
     formats={f"W{w}A8": ("ACC 24", {"wbits": w}) for w in (1, 2, 4)},
+    sizes={"default": "ACC 24"},
     synth={"default": {}, "ACC 24": {"ACC_W": 24}},
     published={"default": {"ge": 1494, "ff": 148, "lut": 133, "dsp": 0}},
 )

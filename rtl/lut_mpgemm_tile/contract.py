@@ -109,7 +109,10 @@ UNIT = Unit(
     ),
     bins=bins, uses=("lut_dot/lut_lane.v",),
     macs_per_cycle=lambda p, cfg: p["M"] * p["N"] * p["K"] / cfg["wbits"],
-    formats={f"W{w}A8": ("ACC 24", {"wbits": w}) for w in (1, 2, 4)},
+    # FP16: activations as block floating point of 16 bits, tables rounded to 8 (``lut_table_gen`` with Q = 1).
+    formats={f"W{w}{a}": (build, {"wbits": w}) for a, build in (("A8", "ACC 24"), ("xFP16", "8-bit tables"))
+             for w in (1, 2, 4)},
+    sizes={"2x64x4": "ACC 24"},
     synth={"2x64x4": {}, "ACC 24": {"ACC_W": 24}, "8-bit tables": {"T_W": 8, "SH_W": 4}},
     published={"2x64x4": {"ge": 113131, "ff": 5767, "lut": 16741, "dsp": 0},
                "ACC 24": {"ge": 96898, "ff": 4743, "lut": 14177, "dsp": 0},

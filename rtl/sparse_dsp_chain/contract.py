@@ -80,6 +80,7 @@ UNIT = Unit(
     bins=bins,
     macs_per_cycle=lambda p, cfg: 2 * p["D"] * p["M"] / cfg["n"],
     formats={"W8A8": ("D 8", {"n": 4}), "W8A8 2:4": ("D 8", {"n": 2}), "W8A8 1:4": ("D 8", {"n": 1})},
+    sizes={"D 4": "D 8"},
     synth={"D 8": {}, "D 4": {"D": 4}},
     published={"D 8": {"ge": 24145, "ff": 647, "lut": 1753, "dsp": 8}},
 )

@@ -78,7 +78,9 @@ _TERMS = ((4.0, 2.0), (6.0, 3.0), (8.0, 4.0))
 
 
 def _terms(w: Format) -> float:
-    return next((terms for most, terms in _TERMS if bits(w) <= most), np.nan)
+    """Its types are whole numbers and floats of up to 4 bits: no wider floats, no codebooks."""
+    taken = w.kind != "codebook" and (w.compute not in ("fp8", "fp6") or bits(w) <= 4)
+    return next((terms for most, terms in _TERMS if taken and bits(w) <= most), np.nan)
 
 
 def _one(x: ArrayLike = 1.0) -> Array:
@@ -148,16 +150,25 @@ KINDS: dict[str, Kind] = {
         lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"]}, f["rows"])]),
 }
 
+#: Figures of every kind: on-chip buffers; whether a causal prompt skips what lies beyond the diagonal; arrays in each
+#: processor of a GPU.
+COMMON = ("input_buffer_bytes", "weight_buffer_bytes", "causal_skip", "arrays_per_unit")
+
 #: Formats of operands whose rate is stated, both operands in the same one.
 _STATED = ("fp16", "bf16", "fp8", "int8", "int4", "int1")
 
 
-def given(kind: str, figures: Mapping[str, float], *, where: str) -> dict[str, float]:
+def figures(kind: str) -> tuple[str, ...]:
+    """Names of all figures that an engine of this kind may have; none for a kind that is not made of units."""
+    return (*KINDS[kind].figures, *COMMON) if kind in KINDS else ()
+
+
+def given(kind: str, known: Mapping[str, float], *, where: str) -> dict[str, float]:
     """The shape of an array: the file's figures over the defaults. Raises ``ValueError`` for one that is missing or below 1,
     as counts of something that is there."""
     found: dict[str, float] = {}
     for name, default in KINDS[kind].figures.items():
-        value = figures.get(name, default)
+        value = known.get(name, default)
         if value is None:
             raise ValueError(f"{where}: engine figure {name!r} is missing; an engine of kind {kind!r} needs it, e.g. "
                              f"[engine.matrix.figure] {name} = {{ value = ..., kind = ..., source = ... }}")
@@ -168,10 +179,10 @@ def given(kind: str, figures: Mapping[str, float], *, where: str) -> dict[str, f
     return found
 
 
-def rates(kind: str, figures: Mapping[str, float], *, units: float, clock: float, where: str) -> dict[str, float]:
+def rates(kind: str, known: Mapping[str, float], *, units: float, clock: float, where: str) -> dict[str, float]:
     """Format of both operands -> rate of ``units`` arrays with full tiles [op/s]; formats that the unit does not take are
     left out."""
-    f = {k: _one(v) for k, v in given(kind, figures, where=where).items()}
+    f = {k: _one(v) for k, v in given(kind, known, where=where).items()}
     built = KINDS[kind]
     passes = {name: float(built.passes(get_format(name), get_format(name), f)) for name in _STATED}
     return {name: 2.0 * float(built.macs(f)) * units * clock / p for name, p in passes.items() if not np.isnan(p)}

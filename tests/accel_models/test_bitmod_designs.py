@@ -68,6 +68,13 @@ def test_terms_of_a_weight(weights: str, edges: int) -> None:
     assert seconds("bitmod", m, n, k, weights) * CLOCK == pytest.approx(m * n * k / 1024 / 4 * edges, rel=1e-4)
 
 
+@pytest.mark.parametrize("weights", ["fp16", "fp8", "fp6", "nf4", "mxfp8"])
+def test_what_is_no_type_of_the_element_is_left_to_the_vector_engine(weights: str) -> None:
+    m, n, k = 256, 4096, 4096
+    vector = load_device("bitmod").get("engine.vector.rate.fp16")
+    assert seconds("bitmod", m, n, k, weights) == pytest.approx(2.0 * m * n * k / vector)
+
+
 def test_folding_the_array_for_prompts_changes_no_cycles() -> None:
     """The device files hold the authors' fold for one token; with that for prompts, half the rows and twice the columns,
     every product of Llama-2-7B takes as many cycles."""

@@ -8,17 +8,17 @@ together again with other numbers that gives another die; with the same numbers,
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from accel_models import technology
 from accel_models.device import Device
+from accel_models.technology import assumptions, ge_per_mac, node_of
+
+__all__ = ["Chip", "assumptions", "chip", "die_price", "ge_per_mac", "node_of"]
 
 Array = NDArray[np.float64]
 
@@ -42,36 +42,6 @@ class Chip(NamedTuple):
     usd_hi: Array
 
 
-@cache
-def _technology() -> dict[str, dict[str, dict[str, float]]]:
-    text = resources.files("accel_models").joinpath("technology.toml").read_text(encoding="utf-8")
-    raw = tomllib.loads(text)
-    nodes = {nm: {k: float(q["value"]) for k, q in table.items()} for nm, table in raw["node"].items()}
-    tables = {name: {"": {k: float(q["value"]) for k, q in raw[name].items()}} for name in ("common", "ge_per_mac")}
-    return {"node": nodes, **tables}
-
-
-def ge_per_mac(fmt: str) -> float:
-    """Gate equivalents of one multiply-accumulate a cycle, from our own synthesised baselines (``technology.toml``)."""
-    return _technology()["ge_per_mac"][""][fmt]
-
-
-def assumptions() -> list[str]:
-    """What areas and prices rest on without being known, one a line, as the table of technologies says it."""
-    text = resources.files("accel_models").joinpath("technology.toml").read_text(encoding="utf-8")
-    common = tomllib.loads(text)["common"].items()
-    return [f"{k} = {q['value']:g} ({q.get('note') or q.get('source', '')})" for k, q in common if q["kind"] == "assumed"]
-
-
-def node_of(process: str) -> str:
-    """Nearest node of the table for a text such as "TSMC 4N" or "12 nm". Raises ``ValueError`` where it names none."""
-    found = re.search(r"(\d+)\s*(?:nm|N\b|FFN|LPP)|N\s*(\d+)", process)
-    if not found:
-        raise ValueError(f"area.process: no node in {process!r}; write it as '7 nm'")
-    nm = float(found[1] or found[2])
-    return min(_technology()["node"], key=lambda n: abs(np.log(float(n) / nm)))
-
-
 def chip(base: Device, changed: Mapping[str, ArrayLike] | None = None) -> Chip:
     """The chip of a device file with numbers replaced (dotted keys of the file, SI, arrays that broadcast).
 
@@ -81,10 +51,10 @@ def chip(base: Device, changed: Mapping[str, ArrayLike] | None = None) -> Chip:
     """
     if base.area.die is None or not base.area.process:
         raise ValueError(f"{base.name}: area: needs [area] die and process to say what a changed chip would measure")
-    known, tech = base.parameters(), _technology()
+    known = base.parameters()
     own = {k: q.value for k, q in base.area.figure.items()}
     node, common = (table | {k: v for k, v in own.items() if k in table}
-                    for table in (tech["node"][node_of(base.area.process)], tech["common"][""]))
+                    for table in (dict(technology.node(base.area.process)), dict(technology.common())))
     if unknown := own.keys() - node.keys() - common.keys() - {"mm2_per_mac"}:
         raise ValueError(f"{base.name}: area.figure.{min(unknown)}: no such part; known: mm2_per_mac, "
                          f"{', '.join(sorted({*node, *common}))}")

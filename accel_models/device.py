@@ -81,7 +81,11 @@ def _figures(raw: Any) -> Any:
     """Numbers of any name, each parsed in the dimension that its name ends in."""
     if not isinstance(raw, Mapping):
         return raw
-    return {k: _quantity(v, next((d for end, d in _SUFFIXES.items() if k.endswith(end)), "count")) for k, v in raw.items()}
+    return {k: _quantity(v, _figure_dimension(k)) for k, v in raw.items()}
+
+
+def _figure_dimension(name: str) -> str:
+    return next((d for end, d in _SUFFIXES.items() if name.endswith(end)), "count")
 
 
 class Engine(Strict):
@@ -289,6 +293,9 @@ class Device(Strict):
             fields = _NUMBERS[section]
             keys |= {f"{section}.{name}.{f}": dim for name in names for f, dim in fields.items()
                      if f"{section}.{name}.{f}" not in keys}
+        for name, engine in self.engine.items():
+            keys |= {f"engine.{name}.figure.{f}": _figure_dimension(f) for f in units.figures(engine.kind)
+                     if f"engine.{name}.figure.{f}" not in keys}
         for section in ("power", "price", "area", "overhead"):
             keys |= {f"{section}.{f}": dim for f, dim in _NUMBERS[section].items()}
         return keys

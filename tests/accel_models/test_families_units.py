@@ -1,0 +1,158 @@
+"""Engines made of units through the ordinary path: on their own, and inside a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accel_models.bind import Hardware, bind
+from accel_models.device import Device
+from accel_models.families import peak
+from accel_models.price import Priced, price
+from accel_models.registry import load_device
+from rtl.bitmod_unit import contract as bitmod
+from workloads.formats import get_format
+from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
+
+LUT, GPU = "a100_lut4x", "a100_sxm4_80gb"
+
+
+def one(op: Op, *names: str, **figures: float) -> Priced:
+    return price([op], hardware(*names, **figures))[0]
+
+
+def hardware(*names: str, **figures: float) -> Hardware:
+    return bind([changed(load_device(n), **figures) for n in names or ("bitmod",)])
+
+
+def changed(device: Device, **figures: float) -> Device:
+    for name, value in figures.items():
+        device = device.with_value(f"engine.matrix.figure.{name}", value)
+    return device
+
+
+def seconds(p: Priced, i: int = 0) -> float:
+    return float(np.ravel(p.cost.time)[i])
+
+
+def product(m: float = 1.0, n: float = 4096.0, k: float = 4096.0, **more: object) -> Gemm:
+    return Gemm(name="p", m=m, n=n, k=k, **{"a": "fp16", "w": "int3_g128", "out": "fp16", **more})  # type: ignore[arg-type]
+
+
+def test_time_is_the_longer_of_contract_and_memory() -> None:
+    device = load_device("bitmod")
+    clock, bandwidth = device.get("engine.matrix.clock"), device.get("memory.main.bandwidth")
+    rows, cols = device.get("engine.matrix.figure.rows"), device.get("engine.matrix.figure.cols")
+    cycles = bitmod.gemm_cycles(512, 4096, 4096, rows=rows, cols=cols, group=128, terms=2)
+    many = one(product(512)).cost
+    assert float(np.ravel(many.compute)[0]) == pytest.approx(cycles / clock)
+    assert seconds(one(product(512))) == pytest.approx(max(cycles / clock, float(np.ravel(many.nbytes)[0]) / bandwidth))
+    few = one(product(1)).cost
+    assert float(np.ravel(few.time)[0]) == pytest.approx((4096 * 4096 * 3.125 / 8 + 2 * 8192) / bandwidth)
+
+
+@pytest.mark.parametrize(("weights", "terms"), [("int3", 2), ("int4", 2), ("int6", 3), ("int8", 4)])
+def test_more_terms_take_more_turns(weights: str, terms: int) -> None:
+    base = np.ravel(one(product(512, w="int4")).cost.compute)[0]
+    assert np.ravel(one(product(512, w=weights)).cost.compute)[0] == pytest.approx(base * terms / 2, rel=1e-3)
+
+
+def test_what_units_do_not_take_runs_on_the_vector_engine() -> None:
+    hw = hardware()
+    wide = np.ravel(one(product(512, w="fp16")).cost.compute)[0]
+    assert wide == pytest.approx(2 * 512 * 4096.0**2 / hw.vector_rate[0])
+    assert peak(get_format("fp16"), get_format("fp16"), hw)[0] == pytest.approx(hw.vector_rate[0])
+
+
+def test_a_larger_array_is_faster_and_more_arrays_share_k_when_results_are_few() -> None:
+    def compute(**figures: float) -> float:
+        return float(np.ravel(one(product(512), "bitmod", **figures).cost.compute)[0])
+
+    assert compute(rows=128) == pytest.approx(compute() / 2, rel=1e-3)
+    one_tile = product(8, n=32)
+    device = load_device("bitmod").with_value("engine.matrix.units", 8)
+    alone, shared = (float(np.ravel(price([one_tile], bind([d]))[0].cost.compute)[0]) for d in (load_device("bitmod"), device))
+    assert alone / 8 < shared < alone / 7
+
+
+def test_faster_memory_and_clock_never_cost_more() -> None:
+    base = load_device("bitmod")
+    ops: list[Op] = [product(m) for m in (1, 30, 700)]
+    for key in ("memory.main.bandwidth", "engine.matrix.clock", "engine.matrix.units", "engine.vector.rate.fp16"):
+        better = base.with_value(key, 2.5 * base.get(key))
+        for was, now in zip(price(ops, bind([base])), price(ops, bind([better])), strict=True):
+            assert seconds(now) <= seconds(was) * (1 + 1e-12)
+
+
+def test_devices_side_by_side_are_those_one_by_one() -> None:
+    ops: list[Op] = [product(17), Elementwise(name="e", kind="rmsnorm", rows=17, cols=4096, bytes_read=1e6, bytes_written=1e6)]
+    names = ("bitmod", "fp16_baseline", LUT, GPU)
+    together = price(ops, hardware(*names))
+    for i, name in enumerate(names):
+        for op, both in zip(ops, together, strict=True):
+            assert seconds(both, i) == pytest.approx(seconds(one(op, name)), rel=1e-12)
+
+
+def test_all_ops_have_a_price_that_is_assumed() -> None:
+    ops: list[Op] = [
+        product(5), Moe(name="m", tokens=64, hidden=2048, inter=1024, topk=2, n_experts=8, n_local=8, a="fp16", w="int4"),
+        Attention(name="a", phase="prefill", batch=2, q_len=64, kv_len=64, n_heads=32, n_kv_heads=8, head_dim=128,
+                  v_head_dim=128, kv_elements=2048, q="fp16", kv="int8"),
+        Elementwise(name="e", kind="softmax", rows=64, cols=4096, bytes_read=1e6, bytes_written=1e6),
+        Scan(name="s", phase="decode", batch=2, q_len=1, flops_per_token=1e6, state_elements=1e5, io_elements=1e4)]
+    for p in price(ops, hardware()):
+        assert 0 < seconds(p) < 10
+        assert p.source == ("assumed",)
+
+
+def test_attention_skips_beyond_the_diagonal_where_the_file_says_so() -> None:
+    def compute(skip: float) -> float:
+        op = Attention(name="a", phase="prefill", batch=1, q_len=1024, kv_len=1024, n_heads=32, n_kv_heads=32, head_dim=128,
+                       v_head_dim=128, kv_elements=8192, q="fp16", kv="int8")
+        return float(np.ravel(one(op, "bitmod", causal_skip=skip).cost.compute)[0])
+
+    assert 0.4 < compute(1.0) / compute(0.0) < 0.6
+
+
+def test_in_a_gpu_only_products_with_weights_that_units_take_change() -> None:
+    for w, faster in (("int2", True), ("int8", False), ("fp16", False)):
+        op = product(2048, w=w)
+        few, many = (seconds(one(op, LUT, arrays_per_unit=n)) for n in (4, 16))
+        assert (many < 0.5 * few) if faster else many == few, w
+    assert seconds(one(product(2048, w="int1"), LUT)) < seconds(one(product(2048, w="int2"), LUT))
+
+
+@pytest.mark.parametrize(("cut", "said"), [
+    ("clock = ", "engine.matrix.clock: missing; an engine of kind 'mac' runs its contract's cycles at it"),
+    ("rows = ", "engine figure 'rows' is missing; an engine of kind 'mac' needs it"),
+    ("[engine.vector]", "engine.vector: missing; an engine of kind 'mac' leaves norms, softmax"),
+])
+def test_a_file_that_leaves_something_out_is_told_what(tmp_path: Path, cut: str, said: str) -> None:
+    whole = '''name = "mine"
+title = "mine"
+vendor = "-"
+kind = "accelerator"
+generation = "asic"
+main_memory = "dram"
+[engine.matrix]
+kind = "mac"
+clock = { value = "1 GHz", kind = "assumed", note = "x" }
+figure.rows = { value = 64, kind = "assumed", note = "x" }
+[engine.vector]
+kind = "simd"
+rate.fp16 = { value = "128 GOP/s", kind = "assumed", note = "x" }
+[memory.dram]
+level = "dram"
+bandwidth = { value = "32 GB/s", kind = "assumed", note = "x" }
+'''
+    file = tmp_path / "mine.toml"
+    file.write_text(whole)
+    assert load_device(str(file)).rates()["fp16"] == 2 * 64e9
+    lines = whole.splitlines()
+    at = next(i for i, line in enumerate(lines) if cut in line)
+    file.write_text("\n".join(lines[:at] + lines[at + (3 if cut.startswith("[") else 1):]))
+    with pytest.raises(ValueError, match=r"mine\.toml: ") as error:
+        load_device(str(file))
+    assert said in str(error.value)

@@ -1,0 +1,87 @@
+"""Engine kinds made of units: every kind names real parameters, and its rate is that of the unit's own contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from accel_models.units import KINDS, given, rates
+from rtl.harness.registry import load
+from workloads.formats import get_format
+
+#: What a file must say, by kind.
+NEEDED = {kind: {"rows": 8.0} for kind in ("mac", "int_mac", "bit_serial", "term_serial", "shift")}
+#: A product that each kind takes, and the turns that it takes.
+TAKEN = {"mac": ("fp16", "fp16", 1), "int_mac": ("int8", "int8", 1), "lut": ("int8", "int2", 2),
+         "bit_serial": ("int8", "int3", 3), "term_serial": ("fp16", "int6", 3),
+         "popcount": ("int4", "int2", 8), "shift": ("int8", "pot3", 1)}
+
+
+def figures(kind: str) -> dict[str, np.ndarray]:
+    found = given(kind, NEEDED.get(kind, {}), where="file")
+    return {k: np.asarray(v, dtype=np.float64) for k, v in found.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_are_builds_of_units(kind: str) -> None:
+    for part in KINDS[kind].parts(figures(kind)):
+        unit = load(part.unit)
+        assert part.parameters.keys() <= unit.parameters.keys()
+        assert np.all(np.asarray(part.instances) >= 1)
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_a_long_product_runs_at_the_rate_of_full_tiles(kind: str) -> None:
+    """Contract and multiply-accumulates a cycle are stated apart; they agree where k is long."""
+    built, f = KINDS[kind], figures(kind)
+    a, w, turns = TAKEN[kind]
+    passes = built.passes(get_format(a), get_format(w), f)
+    assert float(passes) == turns
+    down, across = built.tile(f)
+    m, n, k = 3 * down, 2 * across, 2.0**20
+    rate = m * n * k / built.cycles(m, n, np.asarray(k), passes, f)
+    assert float(rate) == pytest.approx(float(built.macs(f) / passes), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_macs_are_those_that_the_unit_states(kind: str) -> None:
+    """``macs_per_cycle`` of a unit is for one instance and configuration."""
+    f = figures(kind)
+    part = KINDS[kind].parts(f)[0]
+    unit = load(part.unit)
+    if unit.macs_per_cycle is None:
+        pytest.skip(f"{unit.name} states none")
+    p = unit.resolve({name: int(v) for name, v in part.parameters.items()})
+    one = {"wbits": 1, "pa": 1, "pw": 1, "dtype": 2, "k": 1}
+    turns = {"term_serial": 2.0}.get(kind, 1.0)
+    bits = float(f.get("bits_per_cycle", 1.0)) if kind == "bit_serial" else 1.0
+    assert unit.macs_per_cycle(p, one) * float(part.instances) == pytest.approx(float(KINDS[kind].macs(f)) / turns / bits)
+
+
+def test_what_a_unit_does_not_take() -> None:
+    nan = [("int_mac", "fp16", "int8"), ("lut", "fp16", "int8"), ("term_serial", "fp16", "fp16"), ("popcount", "fp16", "int2"),
+           ("shift", "int8", "int4"), ("bit_serial", "fp32", "int4"), ("mac", "fp32", "fp32")]
+    for kind, a, w in nan:
+        assert np.isnan(KINDS[kind].passes(get_format(a), get_format(w), figures(kind))), (kind, a, w)
+
+
+def test_rates_follow_from_shape_and_clock() -> None:
+    assert rates("int_mac", {"rows": 8, "lanes": 4}, units=3, clock=1e9, where="file") == \
+        pytest.approx({"int8": 2 * 8 * 4 * 3e9, "int4": 2 * 8 * 4 * 3e9, "int1": 2 * 8 * 4 * 3e9})
+    assert rates("popcount", {}, units=1, clock=1e9, where="file")["int4"] == pytest.approx(2 * 2 * 4 * 128 * 1e9 / 16)
+
+
+def test_few_table_generators_slow_a_tile_down() -> None:
+    """A tile of eight rows needs eight tables every W edges."""
+    f = figures("lut") | {"tile_m": np.asarray(8.0)}
+    m, n, k, passes = map(np.asarray, (8.0, 64.0, 4096.0, 2.0))
+    one, four, eight = (float(KINDS["lut"].cycles(m, n, k, passes, f | {"generators": np.asarray(g)})) for g in (1.0, 4.0, 8.0))
+    assert one > 3.9 * four
+    assert four == eight
+
+
+@pytest.mark.parametrize(("figure", "said"), [({}, "'rows' is missing"), ({"rows": 0}, "rows: must be at least 1, got 0"),
+                                             ({"rows": 4, "drain": -1}, "drain: must be at least 0, got -1")])
+def test_a_figure_that_cannot_be_is_named(figure: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=f"mine: .*{said}"):
+        given("term_serial", figure, where="mine")

@@ -1,8 +1,9 @@
 """Area and price of the chip at each point, as figures of a sweep: what ``accel_models.chip`` makes of the numbers that
 the experiment changes.
 
-The device file's die is that of the chip as it is; a changed chip is put together from it. Its rent is the file's rent in
-proportion to the price of making it, an assumption, since no rent of such a chip exists: it has figures of its own.
+The device file's die is that of the chip as it is; a changed chip is put together from it. An accelerator made of units has
+no die in its file and is put together from their cells. Its rent is the file's rent in proportion to the price of making
+it, an assumption, since no rent of such a chip exists: it has figures of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ CHIP = {"area_mm2": "area", "area_mm2_lo": "area_lo", "area_mm2_hi": "area_hi", 
 SCALED = {"scaled_rental_usd_per_h": "rental_usd_per_h", "scaled_usd_per_m_output_tokens": "usd_per_m_output_tokens"}
 RATE = "engine.matrix.rate."
 SAID = ("areas and prices of changed chips: accel_models/chip.py, after LLMCompass; the interval is that of what was changed. "
+        "Arrays of units: cells of our own synthesis (accel_models/silicon.py), placed as densely as chips of the node. "
         "The rate of the widest format gives the number of multipliers; rents are scaled with the price of the chip.")
 
 

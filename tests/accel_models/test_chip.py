@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 
 from accel_models.chip import chip, die_price, ge_per_mac, node_of
 from accel_models.registry import list_devices, load_device
+from accel_models.silicon import area, cells, sram_area
+from accel_models.units import KINDS
 from rtl.harness.figures import stored
 
-WITH_DIE = [n for n in list_devices() if load_device(n).area.die and load_device(n).area.process]
+
+def _of_units(name: str) -> bool:
+    engine = load_device(name).matrix
+    return engine is not None and engine.kind in KINDS
+
+
+WITH_DIE = [n for n in list_devices() if load_device(n).area.die and load_device(n).area.process and not _of_units(n)]
+MADE = [n for n in list_devices() if _of_units(n) and load_device(n).area.process and not load_device(n).area.die]
 
 
 @pytest.mark.parametrize("name", WITH_DIE)
@@ -24,6 +33,38 @@ def test_nothing_changed_is_the_published_die(name: str) -> None:
     assert float(found.area_hi) == pytest.approx(float(found.area))
     assert float(found.sram + found.multipliers + found.phy + found.rest) == pytest.approx(float(found.area))
     assert min(float(x) for x in found) >= 0
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_chip_of_units_is_its_arrays_buffers_and_vector_engine(name: str) -> None:
+    found = chip(load_device(name))
+    assert float(found.sram + found.multipliers + found.phy + found.rest) == pytest.approx(float(found.area))
+    assert min(found.sram, found.multipliers, found.rest) > 0
+    assert found.area_lo < found.area < found.area_hi
+    assert found.usd_lo < found.usd < found.usd_hi
+
+
+def test_arrays_of_units_by_hand() -> None:
+    found = chip(load_device("edge_int_mac"))
+    assert float(found.multipliers) == pytest.approx(float(area(1024 * cells("base_mac_dp", {"L": 16}).ge, node=28)))
+    assert float(found.sram) == pytest.approx(float(sram_area(2 * 2**20, node=28)))
+
+
+def test_lookup_arrays_of_a_gpu_come_on_top_of_its_die() -> None:
+    with_arrays, without = chip(load_device("a100_lut4x")), chip(load_device("a100_sxm4_80gb"))
+    tile, table = cells("lut_mpgemm_tile", {"ACC_W": 24}).ge, cells("lut_table_gen", {}).ge
+    assert float(with_arrays.area - without.area) == pytest.approx(float(area(108 * 16 * (tile + table), node=7)))
+
+
+@given(n=st.integers(1, 256), m=st.integers(1, 8), k=st.integers(2, 6), units=st.integers(1, 200))
+def test_more_of_an_array_is_larger(n: int, m: int, k: int, units: int) -> None:
+    base, key = load_device("edge_lut"), "engine.matrix.figure."
+    at = {f"{key}tile_n": n, f"{key}tile_m": m, f"{key}group": k, "engine.matrix.units": units}
+    here = chip(base, at)
+    for axis, v in at.items():
+        more = chip(base, at | {axis: v + 1})
+        assert more.area > 0.98 * here.area, axis            # a synthesised build beside a modelled one
+        assert chip(base, at | {axis: 2 * v}).area > here.area, axis
 
 
 @given(l2=st.floats(1e6, 1e9), units=st.floats(1, 400), bandwidth=st.floats(1e11, 2e13))
@@ -61,7 +102,8 @@ def test_price_of_a_die_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("text", "node"), [("TSMC 4N", "5"), ("7 nm", "7"), ("TSMC N6", "7"), ("TSMC 12FFN", "16"),
-                                            ("Samsung 8LPP", "7"), ("TSMC 16 nm", "16"), ("TSMC N5 + N6", "5")])
+                                            ("Samsung 8LPP", "7"), ("TSMC 16 nm", "16"), ("TSMC N5 + N6", "5"), ("28 nm", "28"),
+                                            ("TSMC 40 nm", "45"), ("28", "28"), ("22.0", "28")])
 def test_nodes_as_vendors_write_them(text: str, node: str) -> None:
     assert node_of(text) == node
 

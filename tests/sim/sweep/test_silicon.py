@@ -63,6 +63,19 @@ def test_a_device_without_a_die_is_an_error_that_says_so():
     assert "needs [area] die and process" in found.error[0]
 
 
+def test_arrays_of_units_grow_with_every_axis_of_their_shape():
+    """Tables, rows, columns and buffers of a lookup array: areas are those of its cells, and follow each axis."""
+    head = HEAD.replace("h200_sxm", "edge_lut")
+    for axis, values in (("group", [3, 4, 5]), ("tile_m", [1, 2, 4]), ("tile_n", [16, 64, 128]), ("table_bits", [8, 11, 16]),
+                         ("generators", [1, 2, 4]), ("weight_buffer_bytes", [262144, 1048576, 4194304])):
+        _, found = figures(f'[sweep.grid]\n"hardware.engine.matrix.figure.{axis}" = {values}', head=head)
+        wanted = chip(load_device("edge_lut"), {f"engine.matrix.figure.{axis}": np.array(values, dtype=float)})
+        assert found.figures["area_mm2"] == pytest.approx(wanted.area), axis
+        if axis != "table_bits":                     # tables of up to 8 bits are rounded, which takes gates as well
+            assert np.all(np.diff(found.figures["area_mm2"]) > 0), axis
+        assert np.all(found.figures["area_mm2_lo"] < found.figures["area_mm2"]), axis
+
+
 def test_assumptions_are_listed_with_their_reason():
     assert any(a.startswith("spread = 1.5 (no changed chip was ever compared") for a in assumptions())
     assert not any(a.startswith("hbm_phy_mm2") for a in assumptions())

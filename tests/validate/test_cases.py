@@ -22,8 +22,8 @@ from validate.cases_command import cases, page, run_all, select
 from validate.measured import data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEMS = {"marlin", "awq", "finequant", "atom", "comet", "abq_llm", "flexq", "ap_bipolar", "tilus", "dgq", "spqr", "vptq",
-           "llm_int8", "flashdecoding_pp", "llm_viewer", "gpperf", "cheap_eval_efficiency", "ptq_impact"}
+SYSTEMS = {"marlin", "awq", "finequant", "atom", "comet", "abq_llm", "flexq", "ap_bipolar", "bitmod", "tilus", "dgq", "spqr",
+           "vptq", "llm_int8", "flashdecoding_pp", "llm_viewer", "gpperf", "cheap_eval_efficiency", "ptq_impact"}
 TINY = """
 name = "tiny"
 system = "none"

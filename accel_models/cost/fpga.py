@@ -228,19 +228,25 @@ def _overlapped(compute: Array, memory: Array, through: Array, streamed: Array, 
                 link=zero, launch=sync + zero, tail=tail + zero, flops=flops + zero, nbytes=nbytes + zero)
 
 
-def resources(*, unit: Built, slices: ArrayLike, tile_m: ArrayLike, tile_n: ArrayLike, tile_k: ArrayLike,
-              vector_n: ArrayLike, unit_macs: ArrayLike, pack: ArrayLike = 1.0, multipliers: ArrayLike = 0.0,
-              uram_bytes: ArrayLike = 0.0, bram_bytes: ArrayLike = 0.0) -> Resources:
-    """Blocks that the arrays and buffers of a design take (control, shell and interfaces apart, which come on top).
+def multipliers_of(*, slices: ArrayLike, tile_m: ArrayLike, tile_n: ArrayLike, tile_k: ArrayLike, vector_n: ArrayLike,
+                   pack: ArrayLike = 1.0) -> Array:
+    """Multipliers or adder lanes of all arrays: as many as their larger mode needs, ``pack`` rows on one in matrix mode."""
+    slices, tile_m, tile_n, tile_k, vector_n, pack = as_floats(slices, tile_m, tile_n, tile_k, vector_n, pack)
+    found: Array = slices * tile_k * np.maximum(tile_m * tile_n / pack, vector_n)
+    return found
 
-    ``unit`` is what one unit with ``unit_macs`` multipliers or adder lanes takes; an array has as many units as its larger
-    mode needs. ``pack`` products share one multiplier in matrix mode. ``multipliers`` of a region for what adders cannot
-    do, a DSP each. ``uram_bytes`` and ``bram_bytes`` are buffers of one region. [B]
+
+def resources(macs: ArrayLike, *, unit: Built, unit_macs: ArrayLike, slices: ArrayLike = 1.0, multipliers: ArrayLike = 0.0,
+              uram_bytes: ArrayLike = 0.0, bram_bytes: ArrayLike = 0.0) -> Resources:
+    """Blocks that ``macs`` multipliers or adder lanes and the buffers of a design take (control, shell and interfaces apart,
+    which come on top).
+
+    ``unit`` is what one unit with ``unit_macs`` multipliers or lanes takes. In each of ``slices`` regions ``multipliers`` for
+    what adders cannot do, a DSP each, and buffers in ``uram_bytes`` and ``bram_bytes``. [B]
     """
-    slices, tile_m, tile_n, tile_k, vector_n, unit_macs, pack, multipliers, uram_bytes, bram_bytes = as_floats(
-        slices, tile_m, tile_n, tile_k, vector_n, unit_macs, pack, multipliers, uram_bytes, bram_bytes)
-    units = slices * tile_k * np.maximum(tile_m * tile_n / pack, vector_n) / unit_macs
-    dsp, lut, ff = (np.ceil(units * x) for x in as_floats(*unit))
+    macs, slices, unit_macs, multipliers, uram_bytes, bram_bytes = as_floats(macs, slices, unit_macs, multipliers, uram_bytes,
+                                                                             bram_bytes)
+    dsp, lut, ff = (np.ceil(macs / unit_macs * x) for x in as_floats(*unit))
     return Resources(dsp=dsp + np.ceil(slices * multipliers), lut=lut, ff=ff,
                      uram=np.ceil(slices * uram_bytes / URAM_BYTES), bram18=np.ceil(slices * bram_bytes / BRAM18_BYTES))
 

@@ -65,12 +65,25 @@ PROBLEMS: dict[str, Callable[[Hardware], list[str]]] = {"sparse_dsp": fpga.probl
 
 def problems(hw: Hardware) -> list[str]:
     """Of each device why it cannot be priced (a design that its part cannot hold), or the empty text."""
+    return _by_kind(PROBLEMS, hw)
+
+
+#: Kind of engine -> of each device what its design is made of, in one line.
+MADE: dict[str, Callable[[Hardware], list[str]]] = {"sparse_dsp": fpga.made, "ternary": fpga.made}
+
+
+def made(hw: Hardware) -> list[str]:
+    """Of each device what of its design is proven, synthesised and neither, or the empty text."""
+    return _by_kind(MADE, hw)
+
+
+def _by_kind(functions: Mapping[str, Callable[[Hardware], list[str]]], hw: Hardware) -> list[str]:
     found = [""] * len(hw)
-    for kind, of in PROBLEMS.items():
+    for kind, of in functions.items():
         places = [i for i, engine in enumerate(hw.engine) if engine == kind]
         for i, text in zip(places, of(take(hw, places)) if places else (), strict=True):
             found[i] = text
     return found
 
 
-__all__ = ["FAMILIES", "Pricer", "family", "other_way", "peak", "problems"]
+__all__ = ["FAMILIES", "Pricer", "family", "made", "other_way", "peak", "problems"]

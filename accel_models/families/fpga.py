@@ -19,7 +19,15 @@ import numpy as np
 from accel_models.bind import Hardware
 from accel_models.columns import UNMEASURED, Columns, Stack
 from accel_models.cost.energy import energy
-from accel_models.cost.fpga import Built, Resources, array_attention, array_gemm, array_stream, resources
+from accel_models.cost.fpga import (
+    Built,
+    Resources,
+    array_attention,
+    array_gemm,
+    array_stream,
+    multipliers_of,
+    resources,
+)
 from accel_models.cost.terms import Array, Cost
 from accel_models.families.general import Pricer
 from accel_models.kernels import multiply
@@ -108,15 +116,15 @@ def check(hw: Hardware) -> None:
 def problems(hw: Hardware) -> list[str]:
     """Of each device why its part cannot hold the design, in one line, or the empty text."""
     with np.errstate(divide="ignore", invalid="ignore"):        # figures of zero are named first
-        has, needs = _room(hw), _needs(hw)
+        has, needs = room(hw), taken(hw)
     used, channels = hw.figure("channels_used", 0.0), hw.figure("channels", 1.0)
     found = []
     for i, ((device, *_), known) in enumerate(zip(hw.identity, hw.figures, strict=True)):
         texts = [f"{device}: engine.matrix.figure.{name}: must be {'in (0, 1]' if name in SHARES else 'above 0'}, got {value:g}"
                  for name, value in known.items() if (name in POSITIVE and value <= 0) or (name in SHARES and value > 1)]
-        texts += [f"{device}: engine.matrix.figure: the design takes {need[i]:.0f} {name}, the part has {room[i]:.0f}; "
+        texts += [f"{device}: engine.matrix.figure: the design takes {need[i]:.0f} {name}, the part has {left[i]:.0f}; "
                   "make slices, tiles or buffers smaller"
-                  for name, room, need in zip(has._fields, has, needs, strict=True) if need[i] > room[i]]
+                  for name, left, need in zip(has._fields, has, needs, strict=True) if need[i] > left[i]]
         if used[i] > channels[i]:
             texts.append(f"{device}: engine.matrix.figure.channels_used: {used[i]:.0f}, but the memory has {channels[i]:.0f} "
                          "channels")
@@ -124,16 +132,39 @@ def problems(hw: Hardware) -> list[str]:
     return found
 
 
-def _needs(hw: Hardware) -> Resources:
-    """What the designs take."""
+def taken(hw: Hardware) -> Resources:
+    """What the designs take of their parts, (devices,) each."""
+    macs, (lanes, built) = _multiplying(hw), _built(hw)
+    return resources(macs, unit=built, unit_macs=lanes, slices=hw.figure("slices"),
+                     multipliers=np.where(_chains(hw) > 0, 0.0, _multipliers(hw)),
+                     uram_bytes=hw.figure("uram_bytes", 0.0), bram_bytes=hw.figure("bram_bytes", 0.0))
+
+
+def _multiplying(hw: Hardware) -> Array:
+    """Multipliers or adder lanes of all arrays of a design."""
     shape = {k: hw.figure(k) for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n")}
-    lanes, built = _built(hw)
-    return resources(unit=built, unit_macs=lanes, **shape, **{k: hw.figure(k, 0.0) for k in ("uram_bytes", "bram_bytes")},
-                     pack=hw.figure("pack", 1.0), multipliers=np.where(_chains(hw) > 0, 0.0, _multipliers(hw)))
+    return multipliers_of(**shape, pack=hw.figure("pack", 1.0))
 
 
-def _room(hw: Hardware) -> Resources:
-    """What the parts have; what is not known is no limit."""
+def made(hw: Hardware) -> list[str]:
+    """Of each device in one line: what of its design is proven, what synthesised, and what of the part it takes."""
+    per_unit, (has, needs) = _built(hw)[0], (room(hw), taken(hw))
+    found = []
+    for i, (kind, known) in enumerate(zip(hw.engine, hw.figures, strict=True)):
+        unit, word = {"sparse_dsp": ("sparse_dsp_chain", "multipliers in chains")}.get(kind, ("ternary_acc", "lanes in units"))
+        parts = {name: f"{need[i]:,.0f}{f' of {left[i]:,.0f}' if np.isfinite(left[i]) else ''} {name}"
+                 for name, need, left in zip(needs._fields, needs, has, strict=True) if need[i]}
+        cells = ", ".join(text for name, text in parts.items() if name in Built._fields)
+        buffers = ", ".join(text for name, text in parts.items() if name not in Built._fields)
+        own = " and ".join(f"{name}_per_mac" for name in ("lut", "ff") if f"{name}_per_mac" in known)
+        found.append(f"proven: cycles (contract of {unit}); synthesised: {_multiplying(hw)[i]:,.0f} {word} of "
+                     f"{per_unit[i]:.0f}, {cells}" + (f" (by the file's {own})" if own else "")
+                     + (f"; counted: {buffers}" if buffers else "") + "; not laid out: clock, wiring, control")
+    return found
+
+
+def room(hw: Hardware) -> Resources:
+    """What the parts have, (devices,) each; what is not known is no limit."""
     def known(name: str) -> Array:
         return hw.figure(name, np.inf)
 
@@ -236,10 +267,8 @@ def _lanes(hw: Hardware, col: Columns) -> dict[str, Array]:
 def adders(a: Format, w: Format, hw: Hardware) -> Array:
     """Rate (devices,) at which adder lanes take weights of a format: one addition each a clock, counted as two operations, of
     operands as wide as the array's; 0 for weights that are not ternary. [op/s]"""
-    shape = {k: hw.figure(k) for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n")}
-    lanes = shape["slices"] * shape["tile_k"] * np.maximum(shape["tile_m"] * shape["tile_n"], shape["vector_n"])
-    found: Array = lanes / (hw.figure("pack", 1.0) * hw.n_units) * hw.rate_table[a.compute] * (w.kind == "ternary")
-    return found
+    share: Array = _multiplying(hw) / hw.n_units * (w.kind == "ternary")
+    return share * hw.rate_table[a.compute]
 
 
 PRICERS: Mapping[type[Op], Pricer] = {Gemm: _gemm, Moe: _moe, Attention: _attention, Elementwise: _elementwise, Scan: _scan}

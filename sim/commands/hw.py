@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from accel_models.bind import bind
 from accel_models.device import Device, Quantity
 from accel_models.device_file import to_toml
+from accel_models.families import made
 from accel_models.quantity import BASE
 from accel_models.registry import (
     System,
@@ -124,7 +126,7 @@ def _show_device(device: Device, fmt: str) -> None:
     print_rows(["parameter", "value", "kind", "source", "note"], rows, fmt, title=f"{device.name}: {device.title}")
     if fmt != "table":
         return
-    for text in (device.notes, _fallbacks(device)):
+    for text in (device.notes, made(bind([device]))[0], _fallbacks(device)):
         if text:
             note(text)
     assumed = device.assumed()

@@ -20,13 +20,14 @@ from accel_models.cost.fpga import (
     array_stream,
     channel_rate,
     instruction_stream,
+    multipliers_of,
     resources,
     stream_time,
 )
 from accel_models.cost.terms import attribute
 from accel_models.device import Device
 from accel_models.families import peak
-from accel_models.families.fpga import adders, check
+from accel_models.families.fpga import adders, check, made
 from accel_models.price import price
 from accel_models.registry import list_devices, load_device
 from rtl.harness.figures import stored
@@ -214,9 +215,9 @@ def test_the_published_build_is_what_arrays_and_buffers_take() -> None:
     """The U280 build has 6345 DSP and 792 URAM, control and interfaces included: 768 chains of eight as synthesised."""
     figure = {k: q.value for k, q in load_device("alveo_u280").engine["matrix"].figure.items()}
     row = stored()["sparse_dsp_chain", "D 8"]
-    need = resources(unit=Built(row["dsp"], row["lut"], row["fpga_ff"]), unit_macs=8,
-                     **{k: figure[k] for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "pack", "uram_bytes",
-                                               "bram_bytes")})
+    macs = multipliers_of(**{k: figure[k] for k in ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "pack")})
+    need = resources(macs, unit=Built(row["dsp"], row["lut"], row["fpga_ff"]), unit_macs=8,
+                     **{k: figure[k] for k in ("slices", "uram_bytes", "bram_bytes")})
     assert need.dsp == 6144
     assert need.dsp == pytest.approx(6345, rel=0.04)
     assert need.uram == pytest.approx(792, rel=0.04)
@@ -269,6 +270,17 @@ def test_adder_lanes_are_bounded_by_look_up_tables(coded: int, build: str) -> No
         check(bind([lanes(most + 4)]))
     with pytest.raises(ValueError, match=r"u280_ternary: .* takes 9216 dsp, the part has 9024"):
         check(bind([load_device("u280_ternary").with_value("engine.matrix.figure.multipliers", 3072)]))
+
+
+def test_a_design_says_what_is_proven_what_synthesised_and_what_it_takes() -> None:
+    chains, lanes = made(bind([load_device("alveo_u280"), load_device("u280_ternary")]))
+    assert chains == ("proven: cycles (contract of sparse_dsp_chain); synthesised: 6,144 multipliers in chains of 8, "
+                      f"6,144 of 9,024 dsp, {768 * CHAIN['lut']:,} of 1,069,000 lut, {768 * CHAIN['fpga_ff']:,} of 2,607,360 "
+                      "ff; counted: 768 of 960 uram, 603 of 4,032 bram18; not laid out: clock, wiring, control")
+    assert "contract of ternary_acc); synthesised: 24,960 lanes in units of 80, 3,072 of 9,024 dsp" in lanes
+    hw = bind([load_device("alveo_u280")])
+    own = made(replace(hw, figures=({**hw.figures[0], "lut_per_mac": 27.0},)))[0]
+    assert f"{6144 * 27:,} of 1,069,000 lut, {768 * CHAIN['fpga_ff']:,} of 2,607,360 ff (by the file's lut_per_mac);" in own
 
 
 def test_short_chains_are_chains_of_four() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from accel_models.device import FORMATS, Device, Quantity
 from accel_models.registry import System, is_shipped, load_device
+from accel_models.unit_silicon import joules
 
 Array = NDArray[np.float64]
 
@@ -224,7 +225,8 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
 
 
 def _engine_figures(device: Device) -> dict[str, float]:
-    """Numbers of the multiplying engine's own: resources of the part, its figures, and for cores inside NAND its geometry."""
+    """Numbers of the multiplying engine's own: resources of the part, its figures, for cores inside NAND its geometry, for
+    arrays of units their energies."""
     engine = device.matrix
     if engine is None:
         return {}
@@ -232,7 +234,7 @@ def _engine_figures(device: Device) -> dict[str, float]:
     nand = next((m.nand for m in device.memory.values() if m.nand), None)
     if engine.kind == "in_flash" and nand is not None:
         found |= {f"nand_{k}": q.value for k in type(nand).model_fields if isinstance(q := getattr(nand, k), Quantity)}
-    return found
+    return found | joules(device)
 
 
 def _launch_scale(device: Device) -> float:

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from accel_models import silicon, technology, units
 from accel_models.device import Device
 from accel_models.technology import assumptions, ge_per_mac, node_of
+from accel_models.unit_silicon import array_cells
 
 __all__ = ["Chip", "assumptions", "chip", "die_price", "ge_per_mac", "node_of"]
 
@@ -113,11 +114,8 @@ def _arrays(base: Device, new: Mapping[str, ArrayLike]) -> tuple[Array, Array]:
     shape = {k: np.asarray(new.get(f"engine.matrix.figure.{k}", v), dtype=np.float64) for k, v in known.items()}
     per_unit = new.get("engine.matrix.figure.arrays_per_unit", _figure(base, "arrays_per_unit", 1.0))
     count = np.asarray(new.get("engine.matrix.units", engine.units.value if engine.units else 1.0)) * np.asarray(per_unit)
-    ge, spread = np.zeros(()), np.ones(())
-    for part in units.KINDS[engine.kind].parts(shape):
-        found = silicon.cells(part.unit, part.parameters)
-        ge, spread = ge + found.ge * part.instances, np.maximum(spread, found.spread)
-    return silicon.area(ge * count, node=base.area.process), spread
+    one = array_cells(engine.kind, shape)
+    return silicon.area(one.ge * count, node=base.area.process), one.spread
 
 
 def _figure(base: Device, name: str, default: float) -> float:

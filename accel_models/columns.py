@@ -240,8 +240,9 @@ class Columns:
 
 
 def priced(cost: Cost, found: Sets, rates: Array, col: Columns, energy_set: str = "bf16", *,
-            beyond: Array | float = 1.0) -> Stack:
-    """Attach intervals by regime, and energy. ``cost`` is (ops, devices, *axes), ``rates`` of the formats used."""
+            beyond: Array | float = 1.0, op_j: Array | float = np.nan) -> Stack:
+    """Attach intervals by regime, and energy. ``cost`` is (ops, devices, *axes), ``rates`` of the formats used; ``op_j`` the
+    energy of each op's operations where its family knows it [J/op], NaN elsewhere."""
     which = np.broadcast_to(regime(cost), np.shape(cost.time))
     hw = col.hw
     device = np.arange(len(hw)).reshape((-1, *col.tail))
@@ -252,10 +253,13 @@ def priced(cost: Cost, found: Sets, rates: Array, col: Columns, energy_set: str 
     # What a device file states of its parts stands above what other devices lend; what boards draw beside their parts is
     # lent to none that states both.
     own_op, own_byte, idle = col(hw.energy_per_op), col(hw.energy_per_byte), col(hw.idle)
+    # Cells that are known draw what they draw: a limit that they exceed is a mistake of the file, and is not met for it.
+    limit = np.where(np.isnan(own_op) & ~np.isnan(op_j), np.where(np.isnan(col(hw.tdp)), np.nan, np.inf), col(hw.tdp))
+    own_op = np.where(np.isnan(own_op), op_j, own_op)
     lent = np.isnan(own_op) | np.isnan(own_byte)
     joules = energy(cost.time, cost.flops, cost.nbytes, j_per_op=np.where(np.isnan(own_op), per.j_per_op, own_op),
                     j_per_byte=np.where(np.isnan(own_byte), per.j_per_byte, own_byte),
-                    idle_power=np.where(lent, np.maximum(per.idle_power, idle), idle), tdp=col(hw.tdp))
+                    idle_power=np.where(lent, np.maximum(per.idle_power, idle), idle), tdp=limit)
     lo, hi = found.lo[which, op, device], found.hi[which, op, device]
     if np.any(np.asarray(beyond) > 1.0):
         lo, hi = lo**beyond, hi**beyond

@@ -150,9 +150,11 @@ KINDS: dict[str, Kind] = {
         lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"]}, f["rows"])]),
 }
 
-#: Figures of every kind: on-chip buffers; whether a causal prompt skips what lies beyond the diagonal; arrays in each
-#: processor of a GPU.
-COMMON = ("input_buffer_bytes", "weight_buffer_bytes", "causal_skip", "arrays_per_unit")
+#: Figures of every kind: on-chip buffers and their banks; whether a causal prompt skips what lies beyond the diagonal;
+#: arrays in each processor of a GPU.
+COMMON = ("input_buffer_bytes", "weight_buffer_bytes", "buffer_banks", "causal_skip", "arrays_per_unit")
+#: Banks of each buffer where the file does not say: what the authors of BitMoD chose for 512 KiB (arXiv:2411.11745).
+BANKS = 8.0
 
 #: Formats of operands whose rate is stated, both operands in the same one.
 _STATED = ("fp16", "bf16", "fp8", "int8", "int4", "int1")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,6 +51,17 @@ def peak(a: Format, w: Format, hw: Hardware, *, kind: str) -> Array:
     return np.nan_to_num(2.0 * KINDS[kind].macs(figures) * arrays_of(hw) * hw.array_clock / passes)
 
 
+class Work(NamedTuple):
+    """Time of some work on the arrays or the vector engine [s], and energy of cells and buffers meanwhile [J] (NaN where no
+    node is known)."""
+
+    seconds: Array
+    joules: Array
+
+    def then(self, other: Work) -> Work:
+        return Work(self.seconds + other.seconds, self.joules + other.joules)
+
+
 class _Arrays:
     """The arrays of the bound devices, with the axes of a workload."""
 
@@ -61,6 +73,7 @@ class _Arrays:
         self.beside = {"dram_bandwidth": self.col(hw.dram_bandwidth), "launch": self.col(hw.launch)}
         self.buffers = {"input_buffer": self.col(hw.figure("input_buffer_bytes", np.inf)),
                         "weight_buffer": self.col(hw.figure("weight_buffer_bytes", np.inf))}
+        self.joules = {k: self.col(hw.figure(k, np.nan)) for k in ("cycle_j", "vector_op_j", "input_j", "weight_j")}
 
     def passes(self, a: Sequence[Format], w: Sequence[Format]) -> Array:
         """(ops, devices, ...), NaN where the unit does not take the product."""
@@ -74,54 +87,66 @@ class _Arrays:
         cycles = self.kind.cycles(down, across, k, passes, self.figures)
         return np.asarray(2.0 * down * across * k * self.units * self.clock / cycles)
 
-    def seconds(self, m: Array, n: Array, k: Array, batch: Array, passes: Array) -> Array:
-        """Time of the products on the arrays, or on the vector engine where the units do not take them."""
+    def vector(self, operations: Array) -> Work:
+        """Operations on the vector engine."""
+        return Work(operations / self.col(self.hw.vector_rate), operations * self.joules["vector_op_j"])
+
+    def product(self, m: Array, n: Array, k: Array, batch: Array, passes: Array, bytes_a: Array | float,
+                bytes_w: Array | float) -> Work:
+        """Products on the arrays, or on the vector engine where the units do not take them.
+
+        Few results leave arrays without a tile: they share the k of others where that is faster. A row of operands comes
+        from its buffer once for all tiles that it meets at a time; arrays without work draw nothing.
+        """
         taken = ~np.isnan(passes)
-        turns, vector = np.where(taken, passes, 1.0), self.col(self.hw.vector_rate)
-        down, across = self.kind.tile(self.figures)
+        turns, (down, across) = np.where(taken, passes, 1.0), self.kind.tile(self.figures)
 
-        def dealt(split: float) -> Array:
+        def dealt(split: float) -> Work:
             part = share(m, n, batch, tile_m=down, tile_n=across, arrays=self.units, split=split)
-            cycles = self.kind.cycles(down * part.tiles, across, np.ceil(k / part.splits), turns, self.figures)
-            return np.asarray(cycles / self.clock + batch * m * n * (part.splits - 1.0) / vector)
+            each = np.ceil(k / part.splits)
+            tiles = batch * np.ceil(m / down) * np.ceil(n / across) * part.splits
+            fed = tiles * each * (down * bytes_a * self.joules["input_j"] + across * bytes_w * self.joules["weight_j"])
+            one = self.kind.cycles(down, across, each, turns, self.figures)
+            mine = Work(self.kind.cycles(down * part.tiles, across, each, turns, self.figures) / self.clock,
+                        tiles * one * self.joules["cycle_j"] + fed)
+            return mine.then(self.vector(batch * m * n * (part.splits - 1.0)))
 
-        return np.where(taken, np.minimum(dealt(0.0), dealt(1.0)), 2.0 * batch * m * n * k / vector)
+        whole, shared, other = dealt(0.0), dealt(1.0), self.vector(2.0 * batch * m * n * k)
+        faster = shared.seconds < whole.seconds
+        return Work(*(np.where(taken, np.where(faster, b, a), c) for a, b, c in zip(whole, shared, other, strict=True)))
 
-    def product(self, m: Array, n: Array, k: Array, batch: Array, passes: Array, **nbytes: Array | float) -> Cost:
-        """``cost.unit_array.product`` of these arrays."""
-        return product(m, n, k, batch, compute=self.seconds(m, n, k, batch, passes), **nbytes, **self.beside, **self.buffers)
+    def priced_product(self, ops: Sequence[Gemm] | Sequence[Moe], m: Array, n: Array, k: Array,
+                       batch: Array) -> tuple[Cost, Array]:
+        """Cost of the products in the formats of these ops, and the joules of cells and buffers."""
+        a, w, out = ([get_format(getattr(op, x)) for op in ops] for x in ("a", "w", "out"))
+        nbytes = {f"bytes_{name}": self.col.each([x.nbytes for x in found])
+                  for name, found in (("a", a), ("w", w), ("out", out))}
+        work = self.product(m, n, k, batch, self.passes(a, w), nbytes["bytes_a"], nbytes["bytes_w"])
+        return product(m, n, k, batch, compute=work.seconds, **nbytes, **self.beside, **self.buffers), work.joules
 
-    def stack(self, cost: Cost, ops: Sequence[Op]) -> Stack:
-        """Interval of an unmeasured formula, and energy."""
+    def stack(self, cost: Cost, ops: Sequence[Op], joules: Array) -> Stack:
+        """Interval of an unmeasured formula, and energy: what the file states of an operation, else that of the cells."""
         found = sets("units", product, (("contract",) * len(self.hw),) * len(ops), self.hw.identity, "")
-        rates = np.maximum(np.asarray(cost.flops), 1.0) / np.maximum(np.asarray(cost.compute), 1e-30)
-        return priced(cost, found, rates, self.col)
+        flops = np.maximum(np.asarray(cost.flops), 1.0)
+        return priced(cost, found, flops / np.maximum(np.asarray(cost.compute), 1e-30), self.col, op_j=joules / flops)
 
 
 def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
     arrays = _Arrays(hw, kind, f["m"].ndim - 2)
-    a, w, out = ([get_format(getattr(op, x)) for op in ops] for x in ("a", "w", "out"))
-    each = arrays.col.each
-    cost = arrays.product(f["m"], f["n"], f["k"], f["batch"], arrays.passes(a, w), bytes_a=each([x.nbytes for x in a]),
-                          bytes_w=each([x.nbytes for x in w]), bytes_out=each([x.nbytes for x in out]))
-    return arrays.stack(cost, ops)
+    cost, joules = arrays.priced_product(ops, f["m"], f["n"], f["k"], f["batch"])
+    return arrays.stack(cost, ops, joules)
 
 
 def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
     """Experts that a token picked (choices uniform), each with its share of the rows."""
     arrays = _Arrays(hw, kind, f["tokens"].ndim - 2)
-    a, w, out = ([get_format(getattr(op, x)) for op in ops] for x in ("a", "w", "out"))
-    each = arrays.col.each
     picks = np.minimum(f["topk"] / f["n_experts"], 1.0 - 1e-12)
     hit = f["n_local"] * -np.expm1(f["tokens"] * np.log1p(-picks))
     rows = f["tokens"] * picks * f["n_local"] / np.maximum(hit, 1e-300)
-    wide = f["inter"] * each([1.0 + op.gated for op in ops])
-    given_bytes = {"bytes_a": each([x.nbytes for x in a]), "bytes_w": each([x.nbytes for x in w]),
-                   "bytes_out": each([x.nbytes for x in out])}
-    passes = arrays.passes(a, w)
-    up, down = (arrays.product(rows, n, k, hit, passes, **given_bytes)
-                for n, k in ((wide, f["hidden"]), (f["hidden"], f["inter"])))
-    return arrays.stack(Cost(*(x + y for x, y in zip(up, down, strict=True))), ops)
+    wide = f["inter"] * arrays.col.each([1.0 + op.gated for op in ops])
+    (up, up_j), (down, down_j) = (arrays.priced_product(ops, rows, n, k, hit)
+                                  for n, k in ((wide, f["hidden"]), (f["hidden"], f["inter"])))
+    return arrays.stack(Cost(*(x + y for x, y in zip(up, down, strict=True))), ops, up_j + down_j)
 
 
 def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
@@ -135,14 +160,14 @@ def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, fram
     seen = np.where(f["window"] > 0, np.minimum(f["kv_len"], f["window"] + f["q_len"] - 1.0), f["kv_len"])
     seen = np.maximum(seen - skips * (f["q_len"] - 1.0) / 2.0, 1.0)
     rows, batch = f["q_len"] * f["n_heads"] / f["n_kv_heads"], f["batch"] * f["n_kv_heads"]
-    busy = (arrays.seconds(rows, seen, f["head_dim"], batch, passes)
-            + arrays.seconds(rows, f["v_head_dim"], seen, batch, passes)
-            + SOFTMAX_OPS * batch * rows * seen / arrays.col(hw.vector_rate))
+    wide, narrow = each([x.nbytes for x in q]), each([x.nbytes for x in kv])
+    work = (arrays.product(rows, seen, f["head_dim"], batch, passes, wide, narrow)
+            .then(arrays.vector(SOFTMAX_OPS * batch * rows * seen))
+            .then(arrays.product(rows, f["v_head_dim"], seen, batch, passes, wide, narrow)))
     heads = f["batch"] * f["n_heads"] * f["q_len"]
-    moved = (f["batch"] * f["kv_len"] * f["kv_elements"] * each([x.nbytes for x in kv])
-             + heads * (f["head_dim"] + f["v_head_dim"]) * each([x.nbytes for x in q]))
+    moved = f["batch"] * f["kv_len"] * f["kv_elements"] * narrow + heads * (f["head_dim"] + f["v_head_dim"]) * wide
     flops = 2.0 * batch * rows * seen * (f["head_dim"] + f["v_head_dim"])
-    return arrays.stack(together(moved, flops, compute=busy, **arrays.beside), ops)
+    return arrays.stack(together(moved, flops, compute=work.seconds, **arrays.beside), ops, work.joules)
 
 
 def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
@@ -151,8 +176,9 @@ def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, 
     each = arrays.col.each
     moved = f["bytes_read"] + f["bytes_written"]
     off = np.maximum(each([float(op.kind in OFF_CHIP) for op in ops]), moved > arrays.buffers["input_buffer"])
-    work = f["rows"] * f["cols"] * each([PASSES.get(op.kind, 1.0) for op in ops])
-    return arrays.stack(together(moved * off, work, compute=work / arrays.col(hw.vector_rate), **arrays.beside), ops)
+    operations = f["rows"] * f["cols"] * each([PASSES.get(op.kind, 1.0) for op in ops])
+    work = arrays.vector(operations)
+    return arrays.stack(together(moved * off, operations, compute=work.seconds, **arrays.beside), ops, work.joules)
 
 
 def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
@@ -160,8 +186,9 @@ def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str
     arrays = _Arrays(hw, kind, f["batch"].ndim - 2)
     state = f["batch"] * f["state_elements"] * arrays.col.each([get_format(op.state).nbytes for op in ops])
     moved = np.where(state > arrays.buffers["input_buffer"], 2.0 * state, 0.0)
-    work = f["batch"] * f["q_len"] * f["flops_per_token"]
-    return arrays.stack(together(moved, work, compute=work / arrays.col(hw.vector_rate), **arrays.beside), ops)
+    operations = f["batch"] * f["q_len"] * f["flops_per_token"]
+    work = arrays.vector(operations)
+    return arrays.stack(together(moved, operations, compute=work.seconds, **arrays.beside), ops, work.joules)
 
 
 # -- in a GPU ------------------------------------------------------------------------------------------------------------

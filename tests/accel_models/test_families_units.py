@@ -12,6 +12,7 @@ from accel_models.device import Device
 from accel_models.families import peak
 from accel_models.price import Priced, price
 from accel_models.registry import load_device
+from accel_models.unit_silicon import joules
 from rtl.bitmod_unit import contract as bitmod
 from workloads.formats import get_format
 from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
@@ -156,3 +157,28 @@ bandwidth = { value = "32 GB/s", kind = "assumed", note = "x" }
     with pytest.raises(ValueError, match=r"mine\.toml: ") as error:
         load_device(str(file))
     assert said in str(error.value)
+
+
+def test_energy_is_that_of_cells_and_buffers_where_the_file_states_none() -> None:
+    """A bit-serial array, one token a tile: every tile reads its activations and the weights of its rows from the buffers."""
+    device = load_device("edge_bit_serial").with_value("memory.main.energy_per_byte", 1e-10)
+    known = joules(device)
+    assert set(known) == {"cycle_j", "vector_op_j", "input_j", "weight_j"}
+
+    def dynamic(w: str) -> float:
+        p = price([product(2048, w=w, a="int8")], bind([device]))[0]
+        moved = float(np.ravel(p.cost.nbytes)[0]) * device.get("memory.main.energy_per_byte")
+        return float(np.ravel(p.energy)[0]) - device.get("power.idle") * seconds(p) - moved
+
+    f = {k: device.get(f"engine.matrix.figure.{k}") for k in ("rows", "lanes", "bits_per_cycle")}
+    tiles = 2048 * np.ceil(4096 / f["rows"])
+    for w, bits in (("int4", 4), ("int8", 8)):
+        cells = tiles * (np.ceil(4096 / f["lanes"]) * np.ceil(bits / f["bits_per_cycle"]) + 2) * known["cycle_j"]
+        buffers = tiles * 4096 * (known["input_j"] + f["rows"] * bits / 8 * known["weight_j"])
+        assert dynamic(w) == pytest.approx(cells + buffers, rel=1e-9)
+
+
+def test_without_a_node_there_are_no_cells_to_pay_for() -> None:
+    device = load_device("edge_bit_serial")
+    assert joules(device.model_copy(update={"area": device.area.model_copy(update={"process": ""})})) == {}
+    assert joules(load_device(GPU)) == {}

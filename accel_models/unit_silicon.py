@@ -1,0 +1,54 @@
+"""Cells and joules of engines made of units: from the shape in a device file to what its arrays are synthesised to."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from accel_models.device import Device, Engine
+from accel_models.silicon import Cells, cells, energy_per_cycle, sram_energy_per_byte
+from accel_models.units import BANKS, KINDS, Figures, given
+
+
+def array_cells(kind: str, shape: Figures) -> Cells:
+    """Cells of one array, all its units together; ``synthesised`` where every build of them was. Broadcasts over ``shape``."""
+    found = [(cells(part.unit, part.parameters), part.instances) for part in KINDS[kind].parts(shape)]
+    ge, ff = (np.asarray(sum((getattr(c, name) * count for c, count in found), np.zeros(()))) for name in ("ge", "ff"))
+    wrong = sum((c.ge * count * c.spread for c, count in found), np.zeros(()))
+    return Cells(ge, ff, np.logical_and.reduce(np.broadcast_arrays(*(c.synthesised for c, _ in found))), wrong / ge)
+
+
+def engine_cells(device: Device) -> Cells | None:
+    """``array_cells`` of the multiplying engine as its file has it, None where it is not made of units."""
+    engine = device.matrix
+    if engine is None or engine.kind not in KINDS:
+        return None
+    return _one(engine.kind, tuple(sorted(given(engine.kind, _shape(engine), where=device.name).items())))
+
+
+@lru_cache(maxsize=65536)
+def _one(kind: str, shape: tuple[tuple[str, float], ...]) -> Cells:
+    return array_cells(kind, {k: np.asarray(v) for k, v in shape})
+
+
+def joules(device: Device) -> dict[str, float]:
+    """Energies of a multiplying engine made of units, at the node of ``[area] process`` (none without): ``cycle_j`` of one
+    array at work, ``vector_op_j`` of an operation beside it (that of a synthesised fp16 multiply-accumulate unit, which is
+    two), ``input_j`` and ``weight_j`` of a byte from its buffers."""
+    engine, node = device.matrix, device.area.process
+    one = engine_cells(device)
+    if engine is None or one is None or not node:
+        return {}
+    shape = _shape(engine)
+    mac = cells("base_fp16_mac", {})
+    found = {"cycle_j": float(energy_per_cycle(one.ge, node=node, ff=one.ff)),
+             "vector_op_j": float(energy_per_cycle(mac.ge, node=node, ff=mac.ff)) / 2.0}
+    for name in ("input", "weight"):
+        bank = shape.get(f"{name}_buffer_bytes", 0.0) / shape.get("buffer_banks", BANKS)
+        found[f"{name}_j"] = float(sram_energy_per_byte(bank, node=node)) if bank else 0.0
+    return found
+
+
+def _shape(engine: Engine) -> dict[str, float]:
+    return {name: q.value for name, q in engine.figure.items()}

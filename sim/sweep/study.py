@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from accel_models.chip import ge_per_mac
+from accel_models.bind import bind
+from accel_models.chip import chip, ge_per_mac
+from accel_models.families import peak
 from accel_models.registry import load_device
 from rtl.harness.figures import per_mac
 from rtl.harness.registry import load, names
 from sim.sweep.front import Columns
+from workloads.formats import get_format
 
 #: HBM stacks on the package as sold (NVIDIA H100 whitepaper: five HBM3 stacks; H200 product brief: six HBM3e, not re-read).
 STACKS = {"h100_sxm": 5, "h200_sxm": 6}
@@ -163,6 +166,47 @@ def _verdict(lookup: float, narrow: float) -> str:
     return f"Lookups are {word} than narrow multipliers by {100 * abs(lookup / narrow - 1):.1f} %."
 
 
+# -- shapes of a lookup array --------------------------------------------------------------------------------------------
+
+#: Axes of ``lut_arrays``: figure of an array -> what it is called.
+ARRAY = "hardware.engine.matrix.figure."
+SHAPE = {f"{ARRAY}group": "terms a table", f"{ARRAY}tile_m": "rows", f"{ARRAY}tile_n": "columns"}
+#: Its weights, and the format that other units know them by.
+WIDTHS = {"ternary2/int8": "int2", "int4/int8": "int4"}
+#: What lookups are compared with: arrays of devices that differ in them alone.
+RIVALS = {"int8 multipliers": "edge_int_mac", "bit-serial multipliers": "edge_bit_serial", "binary tiles": "edge_popcount"}
+
+
+def _area_of_rate(name: str, w: str, rate: float) -> float:
+    """Area of as many arrays of a device as multiply int8 by weights of format ``w`` at this rate. [mm2]"""
+    device = load_device(name)
+    own = float(peak(get_format("int8"), get_format(w), bind([device]))[0])
+    return float(chip(device).multipliers) * rate / own
+
+
+def _lut_arrays(rows: Columns) -> list[str]:
+    said, area = [], "multipliers_mm2"
+    for quant, w in WIDTHS.items():
+        mine = {k: v[rows["model.quant"] == quant] for k, v in rows.items()}
+        i = _best(mine, area, most=False)
+        shape = ", ".join(f"{mine[axis][i]:g} {name}" for axis, name in SHAPE.items())
+        macs = np.prod([mine[axis][i] for axis in SHAPE]) * mine[UNITS][i]
+        rate = 2e9 * macs / get_format(w).element_bits
+        said.append(f"{w} weights: smallest with {shape}: {mine[UNITS][i]:.0f} arrays, {mine[area][i]:.2f} mm2, "
+                    f"{rate / 1e12:.1f} TOP/s, a prompt in {1e3 * mine['ttft_s'][i]:.0f} ms.")
+        sizes = {"lookups": float(mine[area][i])} | {label: _area_of_rate(name, w, rate) for label, name in RIVALS.items()}
+        order = sorted(sizes, key=lambda k: sizes[k])
+        said.append(f"At that rate of {w} by int8: " + ", ".join(f"{k} {sizes[k]:.2f} mm2" for k in order) + ".")
+    two = {k: v[rows["model.quant"] == next(iter(WIDTHS))] for k, v in rows.items()}
+    for axis, name in SHAPE.items():
+        least = {v: float(two[area][two[axis] == v].min()) for v in np.unique(two[axis]).tolist()}
+        said.append(f"By {name}, each with the best of the rest: "
+                    + ", ".join(f"{mm2:.2f} mm2 with {v:g}" for v, mm2 in least.items()) + ".")
+    said.append("All shapes do as many products a cycle, but for whole arrays. Cells are of a generic mapping without timing, "
+                "between synthesised builds by a formula; tables are exact, each lane has an accumulator of 24 bits.")
+    return said
+
+
 # -- flash against memory ---------------------------------------------------------------------------------------------
 
 def _phone(rows: Columns) -> list[str]:
@@ -228,4 +272,5 @@ STUDIES: dict[str, Study] = {
     "lut_7b": Study("the best chip below 400 mm2 for a 7B model at 4 bit, with and without lookup units", _lut_7b, _lut_fill),
     "phone": Study("UFS against DRAM capacity on a phone, event-simulated", _phone),
     "hbm_stacks": Study("HBM stacks against price per million tokens", _hbm_stacks, lambda: _stacked("h200_sxm")),
+    "lut_arrays": Study("shapes of a lookup array for 2- and 4-bit weights on the area of int8 multipliers", _lut_arrays),
 }

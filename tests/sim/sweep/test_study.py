@@ -35,7 +35,7 @@ def test_every_study_is_a_checked_experiment(name):
     assert 10 <= made.size <= 2000
 
 
-@pytest.mark.parametrize("name", ["llama_70b", "lut_7b", "hbm_stacks"])
+@pytest.mark.parametrize("name", ["llama_70b", "lut_7b", "hbm_stacks", "lut_arrays"])
 def test_closed_studies_conclude(name, tmp_path):
     out, err = call(name, "-o", str(tmp_path / "s"), "--format", "json")
     said = json.loads(out)["conclusion"]
@@ -73,6 +73,21 @@ def test_a_conclusion_turns_with_its_numbers(tmp_path):
     assert "between SRAM and MACs, MACs" in " ".join(study._llama_70b(rows))
     rows["tokens_per_s_per_gpu"] = rows["tokens_per_s_per_gpu"] * (rows[study.L2] / rows[study.L2].min()) ** 2
     assert "So last-level cache before" in " ".join(study._llama_70b(rows))
+
+
+def test_the_smallest_lookup_array_is_the_one_of_the_rows(tmp_path):
+    """Four or five terms a table, as the published design has it; a table shared by more lanes is never larger."""
+    out, _ = call("lut_arrays", "-o", str(tmp_path / "s"))
+    rows = {k: v[load(tmp_path / "s")["status"] == "ok"] for k, v in load(tmp_path / "s").items()}
+    assert len(rows["status"]) == 90
+    terms, area = rows[f"{study.ARRAY}group"], rows["multipliers_mm2"]
+    least = [area[terms == k].min() for k in (2, 3, 4, 5, 6)]
+    assert min(least) in least[2:4]
+    assert least[0] > least[1] > least[2]
+    assert f"{area.min():.2f} mm2, " in out
+    cheap = study._area_of_rate("edge_bit_serial", "int2", 2e12)
+    assert cheap == pytest.approx(study._area_of_rate("edge_bit_serial", "int4", 2e12) / 2)
+    assert cheap < study._area_of_rate("edge_int_mac", "int2", 2e12) == study._area_of_rate("edge_int_mac", "int4", 2e12)
 
 
 def test_gates_are_those_of_our_own_units():

@@ -222,14 +222,18 @@ rtl.add_command(compare)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @format_option
 def inspect_file(file: str, fmt: str) -> None:
-    """Parameters, ports, instances and registers of the modules in a Verilog file."""
+    """Parameters, ports, instances and registers of the modules in a Verilog file, as pyverilog reads it.
+
+    Plain Verilog-2005; what the parser does not support is told with its line and what to write instead. Bits are those of
+    the text: W for [W-1:0], "8 x 16" for a memory of 16 words. A register is what a clocked <= writes.
+    """
     rows: list[list[str]] = []
     for m in inspect(Path(file)):
-        rows += [[m.name, "parameter", n, default] for n, default in m.parameters.items()]
-        rows += [[m.name, p.direction, p.name, p.width] for p in m.ports]
-        rows += [[m.name, "instance", n, of] for of, n in m.instances]
-        rows += [[m.name, "register", n, width] for n, width in m.registers.items()]
-    print_rows(("module", "what", "name", "default_bits_or_module"), rows, fmt)
+        rows += [[m.name, "parameter", n, "", default] for n, default in m.parameters.items()]
+        rows += [[m.name, p.direction, p.name, p.width, ""] for p in m.ports]
+        rows += [[m.name, "instance", n, "", of] for of, n in m.instances]
+        rows += [[m.name, "register", n, width, ""] for n, width in m.registers.items()]
+    print_rows(("module", "what", "name", "bits", "default_or_module"), rows, fmt)
 
 
 @rtl.command("new")

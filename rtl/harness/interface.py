@@ -25,13 +25,20 @@ except ImportError:                    # without the extra: ``toolchain.need`` s
     ParseError = SyntaxError
 
 BEGIN, END = "<!-- interface: begin -->", "<!-- interface: end -->"
-#: What pyverilog's parser does not take, and what to write instead: pattern -> advice.
+#: What pyverilog's parser does not take, and what to write instead: pattern -> advice. The first of a line counts.
 UNSUPPORTED = {
+    r"\b(library\s+\w+\s*;|entity\s+\w+\s+is\b|architecture\s+\w+\s+of\b)": "VHDL is not supported; plain Verilog-2005 is",
+    r"\b(typedef|enum|struct|logic|always_ff|always_comb|always_latch|interface|modport|import|package|bit|unique|return)\b":
+    "SystemVerilog is not supported; plain Verilog-2005 is",
+    r"\bparameter\s+(int|bit|string)\b": "SystemVerilog is not supported; write a parameter without type",
     r"for\s*\(\s*(genvar|integer|int)\b": "declare the loop variable outside the for",
-    r"\+\+|--": "write i = i + 1", r"'0|'1\b": "write {W{1'b0}}", r"\b(typedef|enum|struct|logic|always_ff|always_comb)\b":
-    "SystemVerilog is not supported; plain Verilog-2005 is", r"\bfunction\s+automatic\b": "write a function without automatic",
-    r"endmodule\s*:": "no label after endmodule", r"\bassert\b": "no immediate assertions", r"`(?!default_nettype)\w+":
-    "no macros, `include or `timescale", r"#\s*\([^)]*localparam": "localparam belongs into the body",
+    r"\+\+|--|[-+*/|&^]=(?!=)": "write i = i + 1", r"'0|'1\b": "write {W{1'b0}}",
+    r"\bfunction\s+automatic\b": "write a function without automatic",
+    r"endmodule\s*:": "no label after endmodule", r"\bassert\b": "no immediate assertions",
+    r"\bdefparam\b": "give parameters at the instance: #(.W(8))", r"\bprimitive\b": "no tables of primitives",
+    r"`(?!default_nettype|timescale)\w+": "no macros and no `include: put their text in their place",
+    r"\breg\b[^;=]*=[^;]*,": "declare each reg with a start value by itself",
+    r"#\s*\([^)]*localparam": "localparam belongs into the body",
 }
 
 
@@ -62,6 +69,8 @@ def _parser() -> Any:
 def inspect(path: Path) -> list[Module]:
     """Modules of a Verilog file. Raises ``ValueError`` with file, line and advice for what the parser does not support."""
     text = path.read_text(encoding="utf-8", errors="replace")
+    if "\0" in text:
+        raise ValueError(f"{path}: not a text file; expected plain Verilog-2005")
     toolchain.need("pyverilog")
     plain = _without_comments(text)
     parser = _parser()
@@ -82,12 +91,18 @@ def _without_comments(text: str) -> str:
 
 
 def _advice(path: Path, text: str, error: str) -> str:
-    for pattern, what in UNSUPPORTED.items():
-        if m := re.search(pattern, text):
-            return f"{path}:{text[:m.start()].count(chr(10)) + 1}: {m[0].strip()!r} is not read by pyverilog: {what}"
+    """One line: what the parser does not support on the line where it stopped or the nearest before it, else the line."""
     place = re.search(r"line:\s*(\d+)|at line (\d+)", error)
-    line = f":{next(g for g in place.groups() if g)}" if place else ""
-    return f"{path}{line}: pyverilog cannot read this: {' '.join(error.split()) or 'syntax error'}; expected plain Verilog-2005"
+    stop = int(next(g for g in place.groups() if g)) if place else text.count("\n") + 1
+    found = [(text[:m.start()].count("\n") + 1, -i, m[0], what) for i, (pattern, what) in enumerate(UNSUPPORTED.items())
+             for m in re.finditer(pattern, text)]
+    if near := max((f for f in found if f[0] <= stop), default=None):
+        return f"{path}:{near[0]}: {' '.join(near[2].split())!r} is not read by pyverilog: {near[3]}"
+    if not re.search(r"\bmodule\b", text):
+        return f"{path}: no module found; expected plain Verilog-2005"
+    before = re.search(r'before:\s*"?([^"\s]+)', error)
+    what = f"stops before {before[1]!r}" if before else "stops at the end of the file"
+    return f"{path}:{stop}: pyverilog {what}; expected plain Verilog-2005 (a ; or an end missing before it?)"
 
 
 def _module(d: Any, text: str) -> Module:
@@ -95,18 +110,32 @@ def _module(d: Any, text: str) -> Module:
     own = re.search(rf"\bmodule\s+{re.escape(d.name)}\b.*?\bendmodule\b", text, re.S)
     body = own[0] if own else text
     m = Module(d.name)
-    for p in [q for decl in (d.paramlist.params if d.paramlist else ()) for q in getattr(decl, "list", [decl])]:
-        default = re.search(rf"parameter\b[^,;]*?\b{p.name}\s*=\s*(.+?)\s*(?:,\s*parameter|,?\s*\n|\)\s*\()", body)
+    nodes = list(_walk(d))
+    for p in (n for n in nodes if type(n) is tree.Parameter):
+        default = re.search(rf"parameter\b[^;]*?\b{p.name}\s*=\s*(.+?)\s*(?:,\s*parameter|,?\s*\n|\)\s*\(|;)", body)
         m.parameters[p.name] = default[1].rstrip(", ") if default else ""
+    ways = {n.name: type(n).__name__.lower() for n in nodes if isinstance(n, tree.Input | tree.Output | tree.Inout)}
     for port in d.portlist.ports if d.portlist else ():
-        first = getattr(port, "first", port)
-        m.ports.append(Port(type(first).__name__.lower(), first.name, _width(body, first.name)))
-    for item in _walk(d):
+        name = getattr(port, "first", port).name
+        m.ports.append(Port(ways.get(name, "port"), name, _width(body, name)))
+    clocked = {i.name for n in nodes if isinstance(n, tree.NonblockingSubstitution) for i in _targets(n.left)}
+    for item in nodes:
         if isinstance(item, tree.Instance):
             m.instances.append((item.module, item.name))
-        elif isinstance(item, tree.Reg) and not isinstance(item, tree.Integer) and _clocked(body, item.name):
+        elif isinstance(item, tree.Reg) and not isinstance(item, tree.Integer) and item.name in clocked:
             m.registers[item.name] = _width(body, item.name)
     return m
+
+
+def _targets(left: Any) -> Iterator[Any]:
+    """Identifiers that an assignment writes: not those of its indices."""
+    if isinstance(left, tree.Identifier):
+        yield left
+    elif isinstance(left, tree.Pointer | tree.Partselect):
+        yield from _targets(left.var)
+    else:
+        for child in left.children():
+            yield from _targets(child)
 
 
 def _walk(node: Any) -> Iterator[Any]:
@@ -115,19 +144,25 @@ def _walk(node: Any) -> Iterator[Any]:
         yield from _walk(child)
 
 
-def _clocked(body: str, name: str) -> bool:
-    """Whether a reg is written with <=, that is, holds state."""
-    return bool(re.search(rf"(?m)(?:^|[\s;)])(?:if\s*\(.*\)\s*)?{re.escape(name)}\s*(?:\[[^\]]*\]\s*)?<=", body))
-
-
 def _width(body: str, name: str) -> str:
-    """Text between the brackets of a declaration, or "1"."""
+    """Text of a declaration's bits, "1" for none; of a memory bits x words."""
     kind = r"\b(?:input|output|inout|reg|wire)\b[^;,()\[\]]*"
-    found = re.search(kind + rf"\[([^\[\]]*)\]\s*(?:\w+\s*,\s*)*{re.escape(name)}\b", body)
-    if not found:
-        return "1"
-    high, _, low = found[1].rpartition(":")
-    return high.removesuffix("-1").strip() if low.strip() == "0" and high.endswith("-1") else f"[{found[1]}]"
+    names = rf"(?:\w+\s*,\s*)*{re.escape(name)}\b"
+    found = re.search(kind + rf"\[([^\[\]]*)\]\s*{names}", body)
+    words = re.search(rf"\breg\b[^;]*?\b{re.escape(name)}\s*\[([^\[\]]*:[^\[\]]*)\]\s*[;,]", body)
+    bits = _count(found[1]) if found else "1"
+    return f"{bits} x {_count(words[1])}" if words else bits
+
+
+def _count(span: str) -> str:
+    """"7:0" -> "8", "W-1:0" -> "W", "0:15" -> "16"; other spans in brackets, as they stand."""
+    high, _, low = (x.strip() for x in span.rpartition(":"))
+    if high.isdigit() and low.isdigit():
+        return str(abs(int(high) - int(low)) + 1)
+    ends = {low: high, high: low}
+    if "0" in ends and ends["0"].endswith("-1"):
+        return ends["0"].removesuffix("-1").strip()
+    return f"[{span}]"
 
 
 def unit_modules(unit: Unit) -> dict[str, Module]:

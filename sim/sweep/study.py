@@ -272,5 +272,5 @@ STUDIES: dict[str, Study] = {
     "lut_7b": Study("the best chip below 400 mm2 for a 7B model at 4 bit, with and without lookup units", _lut_7b, _lut_fill),
     "phone": Study("UFS against DRAM capacity on a phone, event-simulated", _phone),
     "hbm_stacks": Study("HBM stacks against price per million tokens", _hbm_stacks, lambda: _stacked("h200_sxm")),
-    "lut_arrays": Study("shapes of a lookup array for 2- and 4-bit weights on the area of int8 multipliers", _lut_arrays),
+    "lut_arrays": Study("the smallest lookup array for 2- and 4-bit weights: terms a table, rows, columns", _lut_arrays),
 }

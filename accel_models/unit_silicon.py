@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from accel_models.device import Device, Engine
-from accel_models.silicon import Cells, cells, energy_per_cycle, sram_energy_per_byte
-from accel_models.units import BANKS, KINDS, Figures, given
+from accel_models.silicon import Cells, area, cells, energy_per_cycle, sram_energy_per_byte
+from accel_models.technology import common
+from accel_models.units import BANKS, KINDS, Figures, given, unit_names
 
 
 def array_cells(kind: str, shape: Figures) -> Cells:
@@ -52,3 +53,23 @@ def joules(device: Device) -> dict[str, float]:
 
 def _shape(engine: Engine) -> dict[str, float]:
     return {name: q.value for name, q in engine.figure.items()}
+
+
+def rests(device: Device) -> dict[str, str]:
+    """What the figures of an engine made of units rest on: ``proven``, ``synthesised`` (or ``modelled``, between builds that
+    were) and ``assumed``, each as one sentence; empty for other engines."""
+    engine = device.matrix
+    if engine is None or not (names := unit_names(engine.kind)):
+        return {}
+    found = {"proven": f"cycles: contract of {names[0]}, equal to its Verilog (perfboard rtl compare {names[0]})"}
+    assumed = [f"clock {engine.clock}"] if engine.clock and engine.clock.kind == "assumed" else []
+    if (one := engine_cells(device)) is not None:
+        count = (engine.units.value if engine.units else 1.0) * _shape(engine).get("arrays_per_unit", 1.0)
+        kind = "synthesised" if one.synthesised else "modelled"
+        wrong = "" if one.synthesised else f", within {100 * (float(one.spread) - 1):.0f} % of builds that were not in the fit"
+        found[kind] = f"cells: {float(one.ge):,.0f} gate equivalents an array of {', '.join(names)}, {count:g} arrays{wrong}"
+        if node := device.area.process:
+            found[kind] += f"; {float(area(one.ge * count, node=node)):.3g} mm2 at {node}"
+            assumed += [f"{k.replace('_', ' ')} {common()[k]:g}" for k in ("activity", "logic_utilisation")]
+        assumed += ["placement, wiring and timing: none was done"]
+    return found | ({"assumed": "; ".join(assumed)} if assumed else {})

@@ -150,6 +150,9 @@ KINDS: dict[str, Kind] = {
         lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"]}, f["rows"])]),
 }
 
+#: Kinds whose arrays have formulas of their own (``families.fpga``, ``families.in_flash``) -> their units.
+_ELSEWHERE = {"sparse_dsp": ("sparse_dsp_chain",), "ternary": ("ternary_acc",), "in_flash": ("flash_page_gemv",)}
+
 #: Figures of every kind: on-chip buffers and their banks; whether a causal prompt skips what lies beyond the diagonal;
 #: arrays in each processor of a GPU.
 COMMON = ("input_buffer_bytes", "weight_buffer_bytes", "buffer_banks", "causal_skip", "arrays_per_unit")
@@ -163,6 +166,14 @@ _STATED = ("fp16", "bf16", "fp8", "int8", "int4", "int1")
 def figures(kind: str) -> tuple[str, ...]:
     """Names of all figures that an engine of this kind may have; none for a kind that is not made of units."""
     return (*KINDS[kind].figures, *COMMON) if kind in KINDS else ()
+
+
+def unit_names(kind: str) -> tuple[str, ...]:
+    """The units of ``rtl`` that an engine of this kind is made of, that whose contract is its time first; empty for others."""
+    if kind not in KINDS:
+        return _ELSEWHERE.get(kind, ())
+    shape = {name: _one(1.0 if default is None else default) for name, default in KINDS[kind].figures.items()}
+    return tuple(part.unit for part in KINDS[kind].parts(shape))
 
 
 def given(kind: str, known: Mapping[str, float], *, where: str) -> dict[str, float]:

@@ -12,6 +12,9 @@ import numpy as np
 
 from accel_models.bind import bind, perturb
 from accel_models.cost.terms import RESOURCES, Cost, attribute
+from accel_models.families import other_way
+from accel_models.unit_silicon import rests
+from accel_models.units import KINDS, figures, unit_names
 from sim import served
 from sim.estimate import Estimate, Step, estimate, matrix_format, op_class
 from sim.query import Setting
@@ -59,13 +62,23 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
         "elasticity": {name: _elasticity(step, keys) for name, step in _steps(result)} if keys else {},
         "sources": {name: _sources(step) for name, step in _steps(result)},
         "assumed": _assumed(setting, result),
-        "notes": [*setting.notes, *_fallbacks(setting, result)],
+        "units": rests(setting.device),
+        "notes": [*setting.notes, *_fallbacks(setting, result), *_above_limit(result)],
         "ops": [row for name, step in _steps(result) for row in _ops(name, step, terms[name])],
     }
     q = setting.query
     if beside := served.served(data["metrics"], q.batch, q.osl, q.framework):
         data["served"], data["notes"] = beside, [*data["notes"], served.note(beside)]
     return Answer(setting, result, data)
+
+
+def _above_limit(result: Estimate) -> list[str]:
+    """Power above the limit of a device whose cells are known: they draw what they draw."""
+    limit = float(result.hardware.tdp[0])
+    found = {name: _first(result.metrics[f"{name}_power_w"]) for name, _ in _steps(result)
+             if f"{name}_power_w" in result.metrics}
+    return [f"{name} draws {power:.3g} W, above power.tdp of {limit:.3g} W: cooled for that, or clocked lower"
+            for name, power in found.items() if power > limit * 1.001]
 
 
 def _steps(result: Estimate) -> list[tuple[str, Step]]:
@@ -149,14 +162,23 @@ def _assumed(setting: Setting, result: Estimate) -> list[str]:
     fallback = setting.device.fallback
     used = {fallback(get_format(f).compute).fmt for _, step in _steps(result) for op in step.ops if (f := matrix_format(op))}
     used |= {"fp32"}                                  # of the vector engine, for whatever is no product
+    engine, figure = setting.device.matrix, "engine.matrix.figure."
+    mine = figures(engine.kind) if engine else ()
     return [k for k in result.hardware.assumed[0]
-            if not k.startswith(UNUSED) and (".rate." not in k or k.split(".rate.")[1].split(" ")[0] in used)]
+            if not k.startswith(UNUSED) and not (mine and k.startswith(figure) and k.removeprefix(figure) not in mine)
+            and (".rate." not in k or k.split(".rate.")[1].split(" ")[0] in used)]
 
 
 def _fallbacks(setting: Setting, result: Estimate) -> list[str]:
     """Formats of the model that the device cannot multiply natively, and what happens instead."""
-    used = {get_format(f).compute for _, step in _steps(result) for op in step.ops if (f := matrix_format(op))}
-    return [reason for f in sorted(used) if (reason := setting.device.fallback(f).reason)]
+    pairs = {(a, getattr(op, "w", "") or getattr(op, "kv", "") or a) for _, step in _steps(result) for op in step.ops
+             if (a := matrix_format(op))}
+    left = sorted((a, w) for a, w in pairs if not other_way(get_format(a), get_format(w), result.hardware)[0] > 0)
+    notes = [reason for f in sorted({get_format(a).compute for a, _ in left}) if (reason := setting.device.fallback(f).reason)]
+    engine = setting.device.matrix
+    if engine is not None and engine.kind in KINDS and setting.device.kind != "gpu":
+        notes += [f"{unit_names(engine.kind)[0]} does not multiply {a} x {w}: the vector engine does" for a, w in left]
+    return notes
 
 
 def _config(setting: Setting) -> dict[str, Any]:

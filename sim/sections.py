@@ -268,7 +268,8 @@ def rests(a: Answer) -> str:
     every: list[list[Cell]] = [[k, str(q), Raw(badge(q.kind)), q.source + (f" ({q.note})" if q.note else "")]
                                for k, q in known.items()]
     doubts = table(("value", "is", "kind", "because"), soft) if soft else "<p>Nothing assumed or transferred.</p>"
-    return ("<h2>What it rests on</h2>" + doubts
+    units = "".join(f"<li><b>{escape(kind)}</b>: {escape(text)}</li>" for kind, text in a.data["units"].items())
+    return ("<h2>What it rests on</h2>" + (f"<ul>{units}</ul>" if units else "") + doubts
             + says("Values that nobody measured or published for exactly this device.")
             + f"<details><summary>Where the fitted parameters come from</summary>{_fits(a)}</details>"
             + f"<details><summary>All {len(every)} values of {escape(a.setting.device.title)}, with sources</summary>"

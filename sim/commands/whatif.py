@@ -93,6 +93,8 @@ def _one(a: Answer, detail: str, fmt: str) -> None:
         out.print(as_table(("rests on", "because"), _assumptions(a), title="Assumed or transferred"))
     else:
         out.print(_assumed_line(a), markup=False)
+    for kind, text in a.data["units"].items():
+        out.print(f" {kind:<12} {text}", markup=False)
     for text in a.data["notes"]:
         out.print(f" note     {text}", markup=False)
     out.print(" try      --detail ops|memory|energy|source|all · --set memory.main.bandwidth=6TB/s · --vs quant=w4a16 · "

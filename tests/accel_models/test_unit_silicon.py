@@ -1,0 +1,62 @@
+"""What accelerators of units are made of, and what their figures rest on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from accel_models.registry import load_device
+from accel_models.silicon import cells
+from accel_models.unit_silicon import array_cells, engine_cells, joules, rests
+from accel_models.units import KINDS, given
+from sim.api import whatif
+
+LUT = {"tile_m": 2, "tile_n": 64, "group": 4, "acc_bits": 24, "generators": 2}
+
+
+def shape(kind: str, known: dict[str, float]) -> dict[str, np.ndarray]:
+    return {k: np.asarray(v, dtype=np.float64) for k, v in given(kind, known, where="file").items()}
+
+
+def test_an_array_is_the_sum_of_its_units() -> None:
+    one = array_cells("lut", shape("lut", LUT))
+    tile, table = cells("lut_mpgemm_tile", {"M": 2, "N": 64, "K": 4, "ACC_W": 24}), cells("lut_table_gen", {"K": 4})
+    assert float(one.ge) == pytest.approx(float(tile.ge + 2 * table.ge))
+    assert bool(one.synthesised)
+    assert float(one.spread) == 1.0
+
+
+def test_what_was_not_synthesised_is_said_to_be_modelled() -> None:
+    sizes = shape("lut", LUT) | {"tile_n": np.array([48.0, 64.0])}
+    found = array_cells("lut", sizes)
+    assert found.synthesised.tolist() == [False, True]
+    assert found.ge[0] < found.ge[1]
+    assert found.spread[0] > 1.0 == found.spread[1]
+    assert "modelled" in rests(load_device("edge_lut").with_value("engine.matrix.figure.tile_n", 48))
+
+
+def test_proven_synthesised_and_assumed_are_told_apart() -> None:
+    said = rests(load_device("edge_bit_serial"))
+    assert list(said) == ["proven", "synthesised", "assumed"]
+    assert "contract of bitserial_mac" in said["proven"]
+    assert "clock 1 GHz" in said["assumed"]
+    assert "activity" in said["assumed"]
+    assert list(rests(load_device("alveo_u280"))) == ["proven"]
+    assert rests(load_device("h100_sxm")) == {}
+
+
+def test_every_kind_has_cells_and_energies() -> None:
+    for kind in KINDS:
+        known = {name: 8.0 for name, default in KINDS[kind].figures.items() if default is None}
+        assert float(array_cells(kind, shape(kind, known)).ge) > 1000, kind
+    assert engine_cells(load_device("h100_sxm")) is None
+    assert joules(load_device("edge_lut"))["cycle_j"] > joules(load_device("edge_int_mac"))["input_j"] > 0
+
+
+def test_an_answer_says_what_the_units_leave_to_others_and_what_they_draw() -> None:
+    a = whatif("llama-2-7b", "edge_bit_serial", quant="w4a8", isl=256, osl=20, sets=(("power.tdp", "20 W"),))
+    assert set(a.data["units"]) == {"proven", "synthesised", "assumed"}
+    assert "bitserial_mac does not multiply fp16 x fp16: the vector engine does" in a.data["notes"]
+    assert any("prefill draws" in note and "above power.tdp of 20 W" in note for note in a.data["notes"])
+    assert not any("has no int8 rate" in note for note in a.data["notes"])
+    assert "engine.matrix.figure.cols" not in a.data["assumed"]      # of the base's kind of engine, not of this one

@@ -14,7 +14,7 @@ import numpy as np
 from accel_models.bind import Hardware, take
 from accel_models.columns import Priced, Stack, eager, power_interval
 from accel_models.cost.terms import Array, Cost
-from accel_models.families import Pricer, family
+from accel_models.families import Pricer, family, problems
 from accel_models.families.general import PRICERS, fitted_as
 from accel_models.fitted_store import fitted_on
 from accel_models.kernels import kernels
@@ -26,8 +26,11 @@ def price(ops: Sequence[Op], hw: Hardware, *, framework: str = "", n_axes: int =
 
     ``n_axes``: axes of the workload, where it has more than any of these ops; results are aligned to them, so that
     arrays of different ops broadcast. ``paired``: the first axis of the ops' arrays is that of the devices (device i runs
-    shape i) and not counted in ``n_axes``; all devices must be of one family.
+    shape i) and not counted in ``n_axes``; all devices must be of one family. Raises ``ValueError`` for a device that cannot
+    be what its file says.
     """
+    if wrong := next(filter(None, problems(hw)), ""):
+        raise ValueError(wrong)
     issued = [kernels(op) for op in ops]
     if all(len(parts) == 1 for parts in issued):
         return _price([parts[0] for parts in issued], hw, framework, n_axes, paired)

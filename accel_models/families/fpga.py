@@ -107,28 +107,22 @@ POSITIVE = ("slices", "tile_m", "tile_n", "tile_k", "vector_n", "lanes", "multip
 SHARES = ("efficiency", "cache_pattern")
 
 
-def check(hw: Hardware) -> None:
-    """Refuse a design that its part cannot hold: a ``ValueError`` of one line naming the device and the resource."""
-    if wrong := next(filter(None, problems(hw)), ""):
-        raise ValueError(wrong)
-
-
 def problems(hw: Hardware) -> list[str]:
-    """Of each device why its part cannot hold the design, in one line, or the empty text."""
+    """Of each device why its part cannot hold the design, in one line naming the resource, or the empty text."""
     with np.errstate(divide="ignore", invalid="ignore"):        # figures of zero are named first
         has, needs = room(hw), taken(hw)
     used, channels = hw.figure("channels_used", 0.0), hw.figure("channels", 1.0)
-    found = []
-    for i, ((device, *_), known) in enumerate(zip(hw.identity, hw.figures, strict=True)):
-        texts = [f"{device}: engine.matrix.figure.{name}: must be {'in (0, 1]' if name in SHARES else 'above 0'}, got {value:g}"
-                 for name, value in known.items() if (name in POSITIVE and value <= 0) or (name in SHARES and value > 1)]
-        texts += [f"{device}: engine.matrix.figure: the design takes {need[i]:.0f} {name}, the part has {left[i]:.0f}; "
-                  "make slices, tiles or buffers smaller"
+    wrong = [{name: values[name] for name in values.keys() & {*POSITIVE} if values[name] <= 0 or
+              (name in SHARES and values[name] > 1)} for values in hw.figures]
+    fits = np.logical_and.reduce([need <= left for left, need in zip(has, needs, strict=True)]) & (used <= channels)
+    found = [""] * len(hw)
+    for i in np.flatnonzero(~fits | np.array([bool(w) for w in wrong])).tolist():
+        texts = [f".{name}: must be {'in (0, 1]' if name in SHARES else 'above 0'}, got {value:g}"
+                 for name, value in wrong[i].items()]
+        texts += [f": the design takes {need[i]:.0f} {name}, the part has {left[i]:.0f}; make slices, tiles or buffers smaller"
                   for name, left, need in zip(has._fields, has, needs, strict=True) if need[i] > left[i]]
-        if used[i] > channels[i]:
-            texts.append(f"{device}: engine.matrix.figure.channels_used: {used[i]:.0f}, but the memory has {channels[i]:.0f} "
-                         "channels")
-        found.append(texts[0] if texts else "")
+        texts.append(f".channels_used: {used[i]:.0f}, but the memory has {channels[i]:.0f} channels")
+        found[i] = f"{hw.identity[i][0]}: engine.matrix.figure{texts[0]}"
     return found
 
 
@@ -199,7 +193,6 @@ def _array(hw: Hardware, col: Columns, ternary: Sequence[bool]) -> dict[str, Arr
 
 
 def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
-    check(hw)
     col = Columns(hw, f["m"].ndim - 2)
     weights = [get_format(op.w) for op in ops]
     computed = [multiply(op.a, op.w, hw.native[0]).compute for op in ops]
@@ -227,7 +220,6 @@ def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) 
 
 
 def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
-    check(hw)
     col = Columns(hw, f["batch"].ndim - 2)
     # The array multiplies in the format of the cache: new queries are cut to it on their way.
     cache = [get_format(op.kv) for op in ops]
@@ -241,7 +233,6 @@ def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, fram
 
 
 def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
-    check(hw)
     col = Columns(hw, f["rows"].ndim - 2)
     moved = f["bytes_read"] + f["bytes_written"]
     off = np.maximum(col.each([float(op.kind in OFF_CHIP) for op in ops]), moved > col(hw.figure("buffer_bytes", np.inf)))
@@ -251,7 +242,6 @@ def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, 
 
 
 def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
-    check(hw)
     col = Columns(hw, f["batch"].ndim - 2)
     state = f["batch"] * f["state_elements"] * col.each([get_format(op.state).nbytes for op in ops])
     moved = np.where(state > col(hw.figure("buffer_bytes", np.inf)), 2.0 * state, 0.0)

@@ -4,13 +4,14 @@ The rules by which a device's numbers become what formulas see stand in ``accel_
 repeated but read off: each number is raised a little and the device bound again; a figure that then stays, or rises as
 much, follows that number not at all, or in proportion. Only the rate of the last-level cache, which is never below that
 of the main memory, is put together from two. A few points, the extremes among them, are then bound as they are and
-compared; where one differs, or numbers are varied between which a device chooses by size (half precision slower than
+compared; figures of a family of engines (the shape of an array) are handed to its formulas as they are, and compared in
+the same way. Where one differs, or numbers are varied between which a device chooses by size (half precision slower than
 single, the fastest of several links), every distinct combination of values is bound by itself: always right, but slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -42,6 +43,12 @@ def vary(device: Device, system: System | None, values: Mapping[str, Column]) ->
     columns = {device.key(k): np.asarray(v, dtype=np.float64) for k, v in values.items()}
     n = len(next(iter(columns.values())))
     apart = [k for k in columns if _any_law(k)]
+    places = _extremes(columns, n)
+    checked = bind([changed(device, {k: float(v[i]) for k, v in columns.items()}) for i in places], system)
+    if apart:
+        found = _handed_on(device, system, columns, apart)
+        if found is not None and _same(take(found, places), checked):
+            return found
     if 0 < len(apart) < len(columns):
         distinct, place = np.unique(np.stack([columns[k] for k in apart], axis=1), axis=0, return_inverse=True)
         if len(distinct) * WORTH <= n:
@@ -50,8 +57,6 @@ def vary(device: Device, system: System | None, values: Mapping[str, Column]) ->
             return _joined([(at, vary(changed(device, dict(zip(apart, map(float, row), strict=True))), system,
                                       {k: v[at] for k, v in rest.items()}))
                             for row, at in zip(distinct, groups, strict=True)])
-    places = _extremes(columns, n)
-    checked = bind([changed(device, {k: float(v[i]) for k, v in columns.items()}) for i in places], system)
     if not _chooses(device, columns):
         found = _proportional(device, system, columns, n)
         if found is not None and _same(take(found, places), checked):
@@ -85,6 +90,20 @@ def _chooses(device: Device, columns: Mapping[str, Column]) -> bool:
 def _any_law(key: str) -> bool:
     """A figure of one family of engines."""
     return ".figure." in key or ".resources." in key
+
+
+def _handed_on(device: Device, system: System | None, columns: Mapping[str, Column], apart: Sequence[str]) -> Hardware | None:
+    """All rows where figures of a family do nothing but reach its formulas: bound once, each row's own put in. None where
+    they are not those of the engine that multiplies."""
+    if not all(k.startswith("engine.matrix.") for k in apart):
+        return None
+    first = changed(device, {k: float(columns[k][0]) for k in apart})
+    rest = {k: v for k, v in columns.items() if k not in apart}
+    n = len(columns[apart[0]])
+    base = vary(first, system, rest) if rest else take(bind([first], system), [0] * n)
+    names = [k.rpartition(".")[2] for k in apart]
+    rows = zip(base.figures, *(columns[k].tolist() for k in apart), strict=True)
+    return replace(base, figures=tuple({**known, **dict(zip(names, row, strict=True))} for known, *row in rows))
 
 
 def _joined(parts: list[tuple[NDArray[np.intp], Hardware]]) -> Hardware:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel_models.bind import bind
+from accel_models.bind import Hardware, bind
 from accel_models.cost.fpga import (
     Built,
     array_attention,
@@ -26,8 +26,8 @@ from accel_models.cost.fpga import (
 )
 from accel_models.cost.terms import attribute
 from accel_models.device import Device
-from accel_models.families import peak
-from accel_models.families.fpga import adders, check, made
+from accel_models.families import peak, problems
+from accel_models.families.fpga import adders, made
 from accel_models.price import price
 from accel_models.registry import list_devices, load_device
 from rtl.harness.figures import stored
@@ -57,6 +57,10 @@ def cycles(cost: Any) -> float:
 
 
 # -- cycles: the units' contracts -------------------------------------------------------------------------------------
+
+def check(hw: Hardware) -> None:
+    price([Gemm(name="x", m=1, n=64, k=64, a="int8", w="int8", out="int8")], hw)
+
 
 def beats(m: float, n: float, k: float, **shape: Any) -> float:
     """Cycles of an array less the two that a chain takes besides."""
@@ -236,8 +240,10 @@ CHAIN = stored()["sparse_dsp_chain", "D 8"]
 def test_a_design_that_exceeds_the_part_is_refused_in_one_line(key: str, value: str | float, what: str) -> None:
     device = load_device("alveo_u280").with_value(f"engine.matrix.figure.{key}", value)
     with pytest.raises(ValueError, match=f"alveo_u280: engine.matrix.figure.*{re.escape(what)}") as error:
-        price([Gemm(name="x", m=1, n=64, k=64, a="int8", w="int8", out="int8")], bind([device]))
+        check(bind([device]))
     assert "\n" not in str(error.value)
+    text = str(error.value)
+    assert problems(bind([load_device("alveo_u280"), device, load_device("h200_sxm")])) == ["", text, ""]
 
 
 @pytest.mark.parametrize(("key", "value", "rule"), [

@@ -76,6 +76,31 @@ def test_figures_of_a_family_beside_others(monkeypatch):
     assert_equal(take(found, list(range(0, n, 40))), bind(rows))
 
 
+@pytest.mark.parametrize("rest", [False, True])
+def test_shapes_of_arrays_are_handed_on_without_binding_each(monkeypatch, rest):
+    device, bound = load_device("u280_ternary"), []
+    monkeypatch.setattr(hardware, "bind", lambda devices, system=None: bound.append(len(devices)) or bind(devices, system))
+    draw, n = np.random.default_rng(0), 3000
+    values = {f"engine.matrix.figure.{k}": draw.integers(1, 600, n).astype(float) for k in ("tile_n", "vector_n")}
+    if rest:
+        values |= {"memory.main.bandwidth": draw.uniform(1e11, 1e12, n), "power.tdp": draw.uniform(100, 300, n)}
+    found = vary(device, None, values)
+    assert sum(bound) < 60
+    some = list(range(0, n, 97))
+    rows = [changed(device, {device.key(k): float(v[i]) for k, v in values.items()}) for i in some]
+    assert_equal(take(found, some), bind(rows))
+
+
+def test_shapes_that_make_a_rate_are_bound_each():
+    """Arrays of units: the peak follows from their shape."""
+    device = load_device("bitmod")
+    values = {"engine.matrix.figure.rows": np.array([16.0, 32.0, 64.0, 48.0, 17.0, 128.0, 96.0])}
+    rows = [changed(device, {k: float(v[i]) for k, v in values.items()}) for i in range(7)]
+    found = vary(device, None, values)
+    assert_equal(found, bind(rows))
+    assert any(len({*rate}) == 7 for rate in found.rate_table.values())
+
+
 def test_where_half_precision_becomes_slower_than_single():
     device = load_device("rtx_4090")
     values = {"engine.vector.rate.fp32": np.array([8e13, 8e13, 2e14, 2e14]),

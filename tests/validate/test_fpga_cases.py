@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accel_models.registry import load_device
+from accel_models.silicon import cell_area, cells, energy_per_cycle, sram_area
 from rtl.flash_page_gemv import contract as flash_page_gemv
 from rtl.ternary_acc import contract as ternary_acc
 from validate.case import Side, load
@@ -64,6 +65,28 @@ def test_a_page_takes_the_cycles_of_its_core_and_less_than_its_read() -> None:
     read = load_device("cambricon_llm_s").parameters()["memory.flash.nand.t_read"]
     assert busy < read
     assert cycles / read == pytest.approx(283e6, rel=0.01)              # clock that hides the core behind the read
+
+
+def test_cells_of_the_core_in_flash_beside_the_published_ones() -> None:
+    """What the case says of area and energy of the core alone, from cells as synthesised and factors of technology."""
+    said = load("cambricon_llm").warning
+    gate = cell_area("45") * 1e6 * (65 / 45) ** 2                    # [um2], by area from the nearest node of the table
+    logic, whole = cells("flash_page_gemv", {"COLS": 0}), cells("flash_page_gemv", {"COLS": 256})
+    units = 2 * 766.3                                                # their term in fitted/cells.toml
+    published, die = 496 + 562, (496 + 562 + 38755) / 0.012          # [um2]
+    macro = sram_area(2048, node="45") * 1e6 * (65 / 45) ** 2
+    assert gate == pytest.approx(1.67, rel=0.01)
+    assert float(logic.ge) == pytest.approx(3841, rel=0.02)
+    assert float(logic.ge) * gate / published == pytest.approx(6, rel=0.05)
+    assert 562 / gate == pytest.approx(337, rel=0.01)
+    assert macro == pytest.approx(19500, rel=0.02)
+    assert (float(logic.ge) * gate + macro) / die == pytest.approx(0.008, rel=0.05)
+    assert float(whole.ge) * gate / die == pytest.approx(0.012, rel=0.03)
+    pj = [1e12 * float(x) for x in (energy_per_cycle(units, node="45"), energy_per_cycle(logic.ge, node="45", ff=logic.ff))]
+    assert pj == pytest.approx([0.6, 2.3], rel=0.2)                  # "about": the factors are fitted
+    assert round(343.6 / 400, 2) == 0.86
+    for text in ("1.67 um2", "3841", "six times", "337 gates", "19 500 um2", "0.8 %", "1.2 %", "0.6 pJ", "0.86", "2.3 pJ"):
+        assert text in said, text
 
 
 def test_ternary_lanes_in_a_u280_are_bound_by_its_ports_until_rows_share_the_weights() -> None:

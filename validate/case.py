@@ -20,14 +20,15 @@ from accel_models.device import one_line
 
 Quantity = Literal["time", "linears", "tpot", "ttft", "e2el", "tokens_per_s", "throughput", "weights", "memory",
                    "max_batch", "power", "memory_bound", "prompt_memory_bound", "prompt_rate", "energy", "prompt_energy",
-                   "busy", "prompt_busy"]
+                   "busy", "prompt_busy", "density", "efficiency"]
 #: Quantities of which more is better; of the others (times, sizes) less is.
-MORE_IS_BETTER = ("tokens_per_s", "throughput", "max_batch", "memory_bound", "prompt_memory_bound", "prompt_rate")
+MORE_IS_BETTER = ("tokens_per_s", "throughput", "max_batch", "memory_bound", "prompt_memory_bound", "prompt_rate",
+                  "density", "efficiency")
 UNITS: dict[str, str] = {"time": "s", "linears": "s", "tpot": "s", "ttft": "s", "e2el": "s", "tokens_per_s": "tok/s",
                          "throughput": "tok/s/device", "weights": "B", "memory": "B", "max_batch": "sequences",
                          "power": "W", "memory_bound": "of products", "prompt_memory_bound": "of products",
                          "prompt_rate": "tok/s", "energy": "J/token", "prompt_energy": "J/token",
-                         "busy": "s", "prompt_busy": "s"}
+                         "busy": "s", "prompt_busy": "s", "density": "op/s/mm2", "efficiency": "op/J"}
 
 
 class Side(BaseModel):

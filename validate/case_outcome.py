@@ -18,6 +18,7 @@ from sim.estimate import Z80, Estimate, Step, compose, estimate, matrix_format, 
 from sim.estimate import limit as speed_of_light
 from sim.query import Query, Setting, resolve
 from validate.case import Quantity, Side
+from validate.case_arrays import density, efficiency
 from validate.case_counts import RULES
 from workloads.formats import get_format
 from workloads.ops import Gemm, Op
@@ -61,6 +62,8 @@ class Outcome:
 
 def evaluate(side: Side, quantity: Quantity) -> Outcome:
     """One side of a claim. Raises ``ValueError`` where the setting cannot be evaluated."""
+    if quantity in ("density", "efficiency"):
+        return _of_arrays(side, quantity)
     if not side.model:
         if quantity not in ("time", "power", "busy"):
             raise ValueError(f"quantity: products have a time, a busy time and a power, found {quantity!r}")
@@ -74,6 +77,13 @@ def evaluate(side: Side, quantity: Quantity) -> Outcome:
 def _hardware(hw: str, changes: tuple[tuple[str, str], ...]) -> Hardware:
     query = Query(model="llama-3.1-8b", hw=hw, sets=changes)
     return bind([resolve(query).device])
+
+
+def _of_arrays(side: Side, quantity: Quantity) -> Outcome:
+    """Figures of cells. Two kinds of units err apart: each would be laid out in its own way."""
+    device = resolve(Query(model="llama-3.1-8b", hw=side.hw, sets=_sets(side))).device
+    value, wrong = (density if quantity == "density" else efficiency)(device, side.a, side.w)
+    return _measured_by(value, quantity, (1 / wrong, wrong), int(side.m), device.matrix.kind if device.matrix else "")
 
 
 def _products(side: Side, quantity: Quantity) -> Outcome:

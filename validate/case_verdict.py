@@ -192,7 +192,8 @@ def _reason(pairs: Pairs, claimed: tuple[float, float], value: float, verdict: V
             ratio: bool, reach: float) -> str:
     mine, base = pairs[len(pairs) // 2]
     if not mine.terms:
-        drawn = dict.fromkeys(("power", "energy", "prompt_energy"), "operations and bytes over idle power")
+        drawn = dict.fromkeys(("power", "energy", "prompt_energy"), "operations and bytes over idle power") \
+            | dict.fromkeys(("density", "efficiency"), "synthesised cells and turns of the arrays")
         return {**drawn, "memory_bound": "bytes against arithmetic, op by op",
                 "prompt_memory_bound": "bytes against arithmetic, op by op"}.get(mine.source, "counted bytes")
     where = f"{_largest(mine)}" + (f"; baseline {_largest(base)}" if base and base.terms else "")

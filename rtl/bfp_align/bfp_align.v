@@ -34,7 +34,7 @@ module bfp_align #(
     reg          s1_valid_q, s2_valid_q, s3_valid_q, out_valid_q, err_q;
     reg          s1_last_q, s2_last_q, s3_last_q, out_last_q;
     reg [CW-1:0] wr_q, rd_q;                  // place of the next beat to write, to read
-    reg [4:0]    s1_top_q, run_q;             // largest exponent of the beat, of the beats before it
+    reg [4:0]    s1_top_q, run_q;             // largest exponent of the beat, of those before it: at least 1, as of subnormals
     reg [4:0]    exp_q, s3_exp_q, out_exp_q;  // E of the block that is read
 
     wire       adv     = !out_valid_q | out_ready;
@@ -49,22 +49,25 @@ module bfp_align #(
     assign out_last  = out_last_q;
     assign err       = err_q;
 
-    // pass 1: infinities and NaNs become the largest value; largest exponent of the beat, that of subnormals is 1
+    // pass 1: infinities and NaNs become the largest value; largest exponent of the beat by pairs, of pairs, and so on
     reg [LANES*16-1:0] finite;
-    reg [4:0]          top;
+    reg [LANES*5-1:0]  field;
     reg                illegal;
-    integer i;
+    integer i, s;
     always @* begin
         finite  = s_data;
-        top     = 5'd1;
+        field   = {LANES*5{1'b0}};
         illegal = 1'b0;
         for (i = 0; i < LANES; i = i + 1) begin
             if (&s_data[i*16 + 10 +: 5]) begin
                 finite[i*16 +: 15] = 15'h7bff;
                 illegal = 1'b1;
             end
-            if (finite[i*16 + 10 +: 5] > top) top = finite[i*16 + 10 +: 5];
+            field[i*5 +: 5] = finite[i*16 + 10 +: 5];
         end
+        for (s = 1; s < LANES; s = s << 1)
+            for (i = 0; i + s < LANES; i = i + 2*s)
+                if (field[(i+s)*5 +: 5] > field[i*5 +: 5]) field[i*5 +: 5] = field[(i+s)*5 +: 5];
     end
 
     // one block of beats: a place is read at the latest when the next block writes it
@@ -118,7 +121,7 @@ module bfp_align #(
     always @(posedge clk) begin
         if (s_fire) store_q[wr_q] <= finite;
         if (adv) begin
-            s1_top_q   <= top;
+            s1_top_q   <= field[4:0];
             s1_last_q  <= wr_q == LAST;
             if (full) exp_q <= most;
             s2_data_q  <= stored;
@@ -135,7 +138,7 @@ module bfp_align #(
         if (rst) begin
             wr_q        <= {CW{1'b0}};
             rd_q        <= {CW{1'b0}};
-            run_q       <= 5'd0;
+            run_q       <= 5'd1;
             s1_valid_q  <= 1'b0;
             s2_valid_q  <= 1'b0;
             s3_valid_q  <= 1'b0;
@@ -147,7 +150,7 @@ module bfp_align #(
                 if (illegal) err_q <= 1'b1;
             end
             if (adv) begin
-                if (s1_valid_q) run_q <= s1_last_q ? 5'd0 : most;
+                if (s1_valid_q) run_q <= s1_last_q ? 5'd1 : most;
                 if (reading) rd_q <= (rd_q == LAST) ? {CW{1'b0}} : rd_q + 1'b1;
                 s1_valid_q  <= s_valid;
                 s2_valid_q  <= reading;

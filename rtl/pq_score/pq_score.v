@@ -99,7 +99,7 @@ module pq_score #(
         end
     endgenerate
 
-    reg [ACC_W-1:0]         total;
+    reg signed [ACC_W-1:0]  total;
     reg signed [LANE_W-1:0] sum;
     integer k;
     always @* begin
@@ -107,7 +107,7 @@ module pq_score #(
         sum   = {LANE_W{1'b0}};
         for (k = 0; k < LANES; k = k + 1) begin
             sum   = sums[k*LANE_W +: LANE_W];
-            total = total + {{(ACC_W-LANE_W+1){sum[LANE_W-1]}}, sum[LANE_W-2:0]};
+            total = total + sum;
         end
     end
     assign out_data = total;

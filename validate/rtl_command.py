@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rtl.harness import coverage as cov
-from rtl.harness import figures, mutate, registry, results
+from rtl.harness import figures, registry, results
 from rtl.harness.interface import inspect
-from rtl.harness.lint import lint, stops
 from rtl.harness.new import skeleton
-from rtl.harness.run import SEEDS, Outcome, verify
 from rtl.harness.toolchain import SIMULATORS, MissingToolError
 from rtl.harness.unit import Params, Unit
 from sim.output import format_option, note, print_json, print_rows
 from validate.rtl_compare import compare, shown
+from validate.rtl_verify import Wish, cover_units, mutate_units, verify_units
 
 
 class _Missing(click.ClickException):
@@ -67,121 +64,37 @@ def list_units(fmt: str) -> None:
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=N", help="One parameter set in place of the unit's own.")
 @click.option("--thorough", is_flag=True, help="All parameter sets, seeds 0..1023.")
+@click.option("--fresh", is_flag=True, help="Run again what --thorough has kept.")
 @click.option("--seed", type=int, default=None, help="First seed in place of 0; the number of seeds stays.")
 @click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True)
-@click.option("--waves", type=click.Path(file_okay=False), default=None, help="Write one waveform per run to this directory.")
+@click.option("--waves", type=click.Path(file_okay=False, path_type=Path), default=None,
+              help="Write one waveform per run to this directory.")
 @click.option("--mutants", type=int, default=None, metavar="N",
               help="Instead: put the listed faults and N generated ones (0: all) into the Verilog and see that tests notice.")
 @click.option("--coverage", is_flag=True, help="Instead: line, branch and toggle coverage over all parameter sets.")
 @click.option("--write", is_flag=True, help="Keep the result of --mutants or --coverage with the units (rtl/RESULTS.md).")
-@click.option("--out", type=click.Path(file_okay=False), default=None, help="Write JUnit and JSON per run to this directory.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None,
+              help="Write JUnit and JSON per run to this directory.")
 @format_option
-def verify_units(units: tuple[str, ...], params: tuple[str, ...], thorough: bool, seed: int | None, simulator: str,
-                 waves: str | None, mutants: int | None, coverage: bool, write: bool, out: str | None, fmt: str) -> None:
-    """Prove units against golden model, cycle contract and cycle model. Exit code 1 if any test fails."""
-    own = parse_params(params)
+def verify_command(units: tuple[str, ...], params: tuple[str, ...], thorough: bool, fresh: bool, seed: int | None,
+                   simulator: str, waves: Path | None, mutants: int | None, coverage: bool, write: bool, out: Path | None,
+                   fmt: str) -> None:
+    """Prove units against golden model, cycle contract and cycle model. Exit code 1 if any test fails.
+
+    The thorough tier keeps each run that passed: interrupted and called again, it goes on where it was.
+    """
+    own, chosen = parse_params(params), chosen_units(units)
     if mutants is not None or coverage:
         if simulator != "verilator" or own:
             raise ValueError("--mutants and --coverage take all parameter sets on Verilator: no --param, no --simulator")
         if coverage:
-            cover_units(chosen_units(units), write, fmt)
+            cover_units(chosen, write, fmt)
         else:
-            mutate_units(chosen_units(units), mutants or None, write, fmt)
+            mutate_units(chosen, mutants or None, write, fmt)
         return
     if own and len(units) != 1:
         raise ValueError("--param needs exactly one unit")
-    first, count = SEEDS["thorough" if thorough else "fast"]
-    rows: list[list[Any]] = []
-    data: list[dict[str, Any]] = []
-    for unit in chosen_units(units):
-        unit.resolve(own)
-        for i, chosen in enumerate([own] if own else [*unit.fast, *(unit.thorough if thorough else ())]):
-            stem = f"{unit.name}-{i}"
-            done = verify(unit, chosen, simulator=simulator, seeds=(first if seed is None else seed, count),
-                          waves=Path(waves) / f"{stem}.{'vcd' if simulator == 'verilator' else 'fst'}" if waves else None,
-                          junit=Path(out) / f"{stem}.xml" if out else None, limit=3600.0)
-            _tell(done)
-            rows.append(_row(done))
-            data.append(done.as_data())
-            if out:
-                Path(out, f"{stem}.json").write_text(json.dumps(data[-1], indent=2), encoding="utf-8")
-        if not own:
-            rows.append(_static(unit))
-            data.append(dict(zip(COLUMNS, rows[-1], strict=True)))
-    if fmt == "json":
-        print_json(data)
-    else:
-        print_rows(COLUMNS, rows, fmt)
-    if any(r[2] != "pass" for r in rows):
-        raise click.exceptions.Exit(1)
-
-
-COLUMNS = ("unit", "parameters", "verdict", "tests", "contracts", "edges", "bins", "build_s", "run_s")
-
-
-def _row(o: Outcome) -> list[Any]:
-    r = o.record
-    equal = sum(c["contract"] == c["rtl"] for c in r.get("cycles", []))
-    bins, missed = len(r.get("bins", [])), len(r.get("missed", []))
-    return [o.unit, shown(o.params), "pass" if o.ok else "FAIL", f"{len(o.passed)}/{len(o.passed) + len(o.failed)}",
-            f"{equal}/{len(r.get('cycles', []))}", r.get("edges", 0),
-            f"{bins}/{bins + missed}", round(o.build_s, 2), round(o.run_s, 2)]
-
-
-def _static(unit: Unit) -> list[Any]:
-    """Lint of all parameter sets, and the illegal ones that must stop elaboration."""
-    problems = [t for p in (*unit.fast, *unit.thorough) if (t := lint(unit, p))]
-    problems += [t for bad in unit.illegal if (t := stops(unit, bad))]
-    for text in problems:
-        note(f"{unit.name}: {text}")
-    total = len(unit.fast) + len(unit.thorough) + len(unit.illegal)
-    verdict = "FAIL" if problems else "pass"
-    return [unit.name, "lint, illegal sets", verdict, f"{total - len(problems)}/{total}", "", "", "", "", ""]
-
-
-def _tell(o: Outcome) -> None:
-    """Progress and reasons on stderr."""
-    note(f"{o.unit} {shown(o.params)} on {o.simulator}: {'pass' if o.ok else 'FAIL'}, seeds "
-         f"{o.record.get('seeds')} and {o.record.get('clock_seed')}")
-    for test, why in o.failed.items():
-        note(f"  {test}: {why}")
-
-
-# -- faults ----------------------------------------------------------------------------------------------------------
-
-def mutate_units(units: list[Unit], count: int | None, write: bool, fmt: str) -> None:
-    """Campaign over units, kept unit by unit; exit code 1 if a fault survives without a written reason."""
-    found = []
-    for unit in units:
-        found.append(mutate.record(unit, mutate.examine(unit, count, tell=_tell_verdict)))
-        if write:
-            results.store("mutation", found[-1])
-    print_rows(results.MUTATION, [results.fault_row(r) for r in found], fmt)
-    if any(results.unexplained(r) for r in found):
-        raise click.exceptions.Exit(1)
-
-
-def _tell_verdict(v: mutate.Verdict) -> None:
-    what = f"killed by {v.by}" if v.by else f"survives: {v.reason or 'NO REASON WRITTEN'}"
-    note(f"{v.fault.file.stem}: {v.fault.key}: {'does not compile' if v.by == 'build' else what}")
-
-
-# -- coverage --------------------------------------------------------------------------------------------------------
-
-def cover_units(units: list[Unit], write: bool, fmt: str) -> None:
-    """Coverage over all parameter sets of each unit, points not reached on stderr; exit code 1 if a unit fails."""
-    rows: list[list[Any]] = []
-    for unit in units:
-        if found := cov.measure(unit, _tell):
-            hits, record = found
-            rows.append(results.coverage_row(record))
-            for point in (p for kind in cov.KINDS for p in cov.missed(hits, kind, tuple(unit.waived))):
-                note(f"{unit.name}: {point.kind} not reached: {point}")
-            if write:
-                results.store("coverage", record)
-    print_rows(results.COVERAGE, rows, fmt)
-    if len(rows) < len(units):
-        raise click.exceptions.Exit(1)
+    verify_units(chosen, Wish(own, thorough, fresh, simulator, seed, waves, out), fmt)
 
 
 # -- area ------------------------------------------------------------------------------------------------------------

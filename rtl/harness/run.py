@@ -1,4 +1,4 @@
-"""Verifies one unit with one set of parameters in a simulator: JUnit from cocotb, a JSON record, waves on request."""
+"""Verifies one unit with one set of parameters in a simulator: the record of its tests, coverage and waves on request."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ SEEDS = {"fast": (0, 64), "thorough": (0, 1024)}
 
 @dataclass
 class Outcome:
-    """Result of one run. ``failed``: test -> one-line reason; ``record``: what the suite wrote (cycles, bins, edges)."""
+    """Result of one run.
+
+    ``failed``: test (or "build", "run") -> one-line reason; ``seconds``: of each test; ``record``: what the suite wrote
+    (cycles, bins, edges).
+    """
 
     unit: str
     params: Params
     simulator: str
     passed: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     build_s: float = 0.0
     run_s: float = 0.0
@@ -39,17 +44,18 @@ class Outcome:
         return bool(self.passed) and not self.failed
 
     def as_data(self) -> dict[str, Any]:
+        said = {k: v for k, v in self.record.items() if k != "seconds"}
         return {"unit": self.unit, "params": dict(self.params), "simulator": self.simulator, "ok": self.ok,
                 "passed": self.passed, "failed": self.failed, "build_s": round(self.build_s, 3),
-                "run_s": round(self.run_s, 3), **self.record}
+                "run_s": round(self.run_s, 3), "test_s": self.seconds, **said}
 
 
 def verify(unit: Unit, params: Params, *, simulator: str = "verilator", seeds: tuple[int, int] = SEEDS["fast"],
            tests: str = "", files: Sequence[Path] | None = None, first_failure: bool = False, coverage: Path | None = None,
-           waves: Path | None = None, junit: Path | None = None, limit: float = 600.0, keep: bool = True) -> Outcome:
+           waves: Path | None = None, limit: float = 600.0, keep: bool = True) -> Outcome:
     """Build and run all tests of a unit (or those whose name matches ``tests``).
 
-    ``files``: sources in place of the unit's own. ``coverage``, ``waves``, ``junit``: files to write.
+    ``files``: sources in place of the unit's own. ``coverage``, ``waves``: files to write.
     ``limit``: of the run alone [s]. ``keep``: the build stays in the cache. A build that fails and a
     run past its limit are failures of the outcome, not exceptions; raises ``MissingToolError`` if the simulator is not there.
     """
@@ -66,7 +72,7 @@ def verify(unit: Unit, params: Params, *, simulator: str = "verilator", seeds: t
     out.build_s, start = time.monotonic() - start, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="perfboard-rtl-") as tmp:
         _run(out, unit, home, Path(tmp), simulator, seeds, tests, first_failure, waves is not None, limit)
-        kept = {"results.xml": junit, "coverage.dat": coverage, "dump.vcd": waves, f"{unit.name}.fst": waves}
+        kept = {"coverage.dat": coverage, "dump.vcd": waves, f"{unit.name}.fst": waves}
         for name, target in kept.items():
             if target is not None and (Path(tmp) / name).exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +115,7 @@ def _read(out: Outcome, results: Path, log: Path) -> None:
         return
     for case in ET.parse(results).getroot().iter("testcase"):
         name = case.get("name", "")
+        out.seconds[name] = float(case.get("time", "0"))
         bad = [e for kind in ("failure", "error") for e in case.iter(kind)]
         if bad:
             out.failed[name] = " ".join((bad[0].get("message") or bad[0].text or "failed").split())[:600]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from rtl.base_mac_dp import contract as mac_dp
 from rtl.bitmod_unit import contract as bitmod
 from rtl.bitserial_mac import contract as bitserial
 from rtl.btc_popcount_gemm import contract as popcount
+from rtl.harness.registry import own_module
 from rtl.lut_mpgemm_tile import contract as lut_tile
 from rtl.shift_mac import contract as shift
 from workloads.formats import Format, get_format
@@ -73,6 +75,12 @@ def _half(fmt: Format) -> bool:
     return fmt.element_bits <= 16
 
 
+def _fed(a: Format, f: Figures) -> NDArray[np.bool_]:
+    """Whether a unit whose activations have ``act_bits`` takes these: integers that are no wider, floats aligned to 16 bits."""
+    wide = f["act_bits"] >= 16
+    return np.asarray((bits(a) <= f["act_bits"]) if _integer(a) else wide & (a.element_bits <= 16))
+
+
 #: Terms of a weight by its bits: types of bitmod_unit.
 _TERMS = ((4.0, 2.0), (6.0, 3.0), (8.0, 4.0))
 
@@ -92,7 +100,24 @@ def _table_wait(passes: Array, f: Figures) -> Array:
     return np.maximum(passes, f["tile_m"] / f["generators"])
 
 
-KINDS: dict[str, Kind] = {
+class _Kinds(dict[str, Kind]):
+    """Kinds by name; the path of a folder is a user's own, read from ``ENGINE`` of the unit's ``engine.py`` when it is asked
+    for: in every process, however the device came there."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and "/" in name and Path(name, "engine.py").is_file())
+
+    def __missing__(self, name: str) -> Kind:
+        if name not in self:
+            raise KeyError(name)
+        found = getattr(own_module(Path(name), "engine"), "ENGINE", None)
+        if not isinstance(found, Kind):
+            raise ValueError(f"{name}/engine.py: ENGINE is {found!r}; expected a Kind of accel_models.units")
+        self[name] = found
+        return found
+
+
+KINDS: dict[str, Kind] = _Kinds({
     "mac": Kind(
         {"rows": None, "cols": 1.0, "mantissa": 23.0},
         lambda a, w, f: _where(_half(a) and _half(w), 1.0),
@@ -109,22 +134,24 @@ KINDS: dict[str, Kind] = {
         lambda f: [Part("base_mac_dp", {"L": f["lanes"], "B_W": f["w_max"]}, f["rows"] * f["cols"])]),
     "lut": Kind(
         {"tile_m": 2.0, "tile_n": 64.0, "group": 4.0, "w_max": 4.0, "table_bits": 11.0, "acc_bits": 32.0,
-         "generators": 1.0},
-        lambda a, w, f: _where(_half(a) & _integer(w) & (bits(w) <= f["w_max"]), bits(w)),
+         "generators": 1.0, "act_bits": 8.0},
+        lambda a, w, f: _where(_fed(a, f) & _integer(w) & (bits(w) <= f["w_max"]), bits(w)),
         lambda m, n, k, p, f: lut_tile.gemm_cycles(m, n, k, rows=f["tile_m"], columns=f["tile_n"], group=f["group"],
                                                    wbits=_table_wait(p, f)),
         lambda f: f["tile_m"] * f["tile_n"] * f["group"],
         lambda f: (f["tile_m"], f["tile_n"]),
         lambda f: [Part("lut_mpgemm_tile", {"M": f["tile_m"], "N": f["tile_n"], "K": f["group"], "T_W": f["table_bits"],
                                             "W_MAX": f["w_max"], "ACC_W": f["acc_bits"]}, _one()),
-                   Part("lut_table_gen", {"K": f["group"], "Q": _one(f["table_bits"] <= 8)}, f["generators"])]),
+                   Part("lut_table_gen", {"K": f["group"], "Q": _one(f["table_bits"] <= 8), "A_W": f["act_bits"]},
+                        f["generators"])]),
     "bit_serial": Kind(
-        {"rows": None, "lanes": 16.0, "bits_per_cycle": 1.0, "w_max": 8.0},
-        lambda a, w, f: _where(_half(a) & _integer(w) & (bits(w) <= f["w_max"]), np.ceil(bits(w) / f["bits_per_cycle"])),
+        {"rows": None, "lanes": 16.0, "bits_per_cycle": 1.0, "w_max": 8.0, "act_bits": 8.0},
+        lambda a, w, f: _where(_fed(a, f) & _integer(w) & (bits(w) <= f["w_max"]), np.ceil(bits(w) / f["bits_per_cycle"])),
         lambda m, n, k, p, f: bitserial.gemm_cycles(m, n, k, rows=f["rows"], lanes=f["lanes"], wbits=p, bpc=1.0),
         lambda f: f["rows"] * f["lanes"],
         lambda f: (_one(), f["rows"]),
-        lambda f: [Part("bitserial_mac", {"LANES": f["lanes"], "BPC": f["bits_per_cycle"], "W_MAX": f["w_max"]}, f["rows"])]),
+        lambda f: [Part("bitserial_mac", {"LANES": f["lanes"], "BPC": f["bits_per_cycle"], "W_MAX": f["w_max"],
+                                          "A_W": f["act_bits"]}, f["rows"])]),
     "term_serial": Kind(
         {"rows": None, "cols": 1.0, "group": 128.0, "scale_bits": 8.0, "drain": 0.0},
         lambda a, w, f: _where(_half(a), _terms(w)),
@@ -142,13 +169,13 @@ KINDS: dict[str, Kind] = {
         lambda f: [Part("btc_popcount_gemm", {"MT": f["tile_m"], "NT": f["tile_n"], "KW": f["word"],
                                               "P_MAX": f["planes_max"]}, _one())]),
     "shift": Kind(
-        {"rows": None, "lanes": 16.0, "code_bits": 3.0},
-        lambda a, w, f: _where(_half(a) & w.name.startswith("pot") & (bits(w) <= f["code_bits"]), 1.0),
+        {"rows": None, "lanes": 16.0, "code_bits": 3.0, "act_bits": 8.0},
+        lambda a, w, f: _where(_fed(a, f) & w.name.startswith("pot") & (bits(w) <= f["code_bits"]), 1.0),
         lambda m, n, k, p, f: shift.gemm_cycles(m, n, k, rows=f["rows"], lanes=f["lanes"]),
         lambda f: f["rows"] * f["lanes"],
         lambda f: (_one(), f["rows"]),
-        lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"]}, f["rows"])]),
-}
+        lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"], "FP": _one(f["act_bits"] >= 16)}, f["rows"])]),
+})
 
 #: Kinds whose arrays have formulas of their own (``families.fpga``, ``families.in_flash``) -> their units.
 _ELSEWHERE = {"sparse_dsp": ("sparse_dsp_chain",), "ternary": ("ternary_acc",), "in_flash": ("flash_page_gemv",)}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from accel_models.bind import bind
+from accel_models.chip import chip
 from accel_models.families import peak
 from accel_models.registry import load_device
 from sim.api import whatif
@@ -63,6 +64,18 @@ def test_lookup_arrays_of_an_a100_have_the_published_rate(name: str, times: floa
 def test_rates_of_the_edge_family(name: str, weights: str, macs: float) -> None:
     """Multiply-accumulates a cycle at 1 GHz: those of all arrays over the turns of the weights."""
     assert float(peak(get_format("int8"), get_format(weights), bind([load_device(name)]))[0]) == pytest.approx(2e9 * macs)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("edge_lut", "int4"), ("edge_bit_serial", "int4"), ("edge_shift", "pot3")])
+def test_wide_activations_need_wide_units(name: str, weights: str) -> None:
+    """Floats go to the vector engine unless the units are built for 16 bits, which takes more gates."""
+    narrow, w = load_device(name), get_format(weights)
+    wide = narrow.with_value("engine.matrix.figure.act_bits", 16)
+    beside = narrow.get("engine.vector.rate.fp16")
+    assert float(peak(get_format("bf16"), w, bind([narrow]))[0]) == pytest.approx(beside)
+    rates = [float(peak(get_format(a), w, bind([wide]))[0]) for a in ("bf16", "int8")]
+    assert rates[0] == rates[1] == float(peak(get_format("int8"), w, bind([narrow]))[0])
+    assert float(chip(wide).multipliers) > float(chip(narrow).multipliers)
 
 
 def test_lookups_are_asked_like_any_device() -> None:

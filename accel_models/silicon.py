@@ -9,6 +9,7 @@ the factors of ``technology.toml``: generic mapping without timing, so ratios of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from accel_models.fitted_store import load as fitted
 from accel_models.technology import common
 from accel_models.technology import node as factors
 from rtl.harness.builds import synthesised
-from rtl.harness.registry import load
+from rtl.harness.registry import ROOT, load
 
 Array = NDArray[np.float64]
 #: Term of a unit's structure -> its size, from the unit's parameters.
@@ -33,12 +34,14 @@ _FOLLOWS = ("PW",)
 class Cells(NamedTuple):
     """Cells of a build, arrays that broadcast over the parameters. ``ge``: NAND2 equivalents, flip-flops included; ``ff``:
     flip-flops; ``synthesised``: exactly this build was, else it is modelled between those that were; ``spread``: factor by
-    which ``ge`` may then be wrong either way (80 %), 1 where synthesised."""
+    which ``ge`` may then be wrong either way (80 %), 1 where synthesised; ``toggles``: outputs that change in a cycle at work.
+    """
 
     ge: Array
     ff: Array
     synthesised: NDArray[np.bool_]
     spread: Array
+    toggles: Array
 
 
 # -- cells: structure of the units --------------------------------------------------------------------------------------
@@ -48,9 +51,10 @@ def _log2(n: ArrayLike) -> Array:
 
 
 def _base_mac_dp(p: Mapping[str, Array]) -> Terms:
-    width = p["A_W"] + p["B_W"]
-    return {"products": p["L"] * p["A_W"] * p["B_W"], "operands": p["L"] * width, "recoded": p["L"] * p["A_W"],
-            "accumulator": p["ACC_W"], "sum": width + _log2(p["L"])}
+    bits = p["L"] * p["A_W"] * p["B_W"]
+    recoded = np.minimum(p["A_W"], p["B_W"]) >= 4              # Yosys makes Booth multipliers of operands of 4 bits and more
+    return {"products": np.where(recoded, bits, 0.0), "recoded": np.where(recoded, p["L"] * p["A_W"], 0.0),
+            "plain": np.where(recoded, 0.0, bits), "accumulator": p["ACC_W"], "sum": p["A_W"] + p["B_W"] + _log2(p["L"])}
 
 
 def _base_fp16_mac(p: Mapping[str, Array]) -> Terms:
@@ -159,10 +163,10 @@ def cells(unit: str, parameters: Mapping[str, ArrayLike]) -> Cells:
             builds = "; ".join(" ".join(f"{k}={v}" for k, v in row["parameters"].items()) or "default"
                                for _, row in synthesised(unit))
             raise ValueError(f"{unit}: no area between its synthesised builds, which are {builds}")
-        return Cells(ge, ff, exact, np.ones(shape))
+        return Cells(ge, ff, exact, np.ones(shape), ge * activity(unit))
     between = _fits()[f"{unit} ge"]
-    return Cells(np.where(exact, ge, modelled(unit, p)), np.where(exact, ff, modelled(unit, p, "ff")), exact,
-                 np.where(exact, 1.0, between.hi["all"]))
+    ge, ff = np.where(exact, ge, modelled(unit, p)), np.where(exact, ff, modelled(unit, p, "ff"))
+    return Cells(ge, ff, exact, np.where(exact, 1.0, between.hi["all"]), ge * activity(unit))
 
 
 # -- square millimetres and joules --------------------------------------------------------------------------------------
@@ -178,16 +182,39 @@ def cell_area(node: str | float) -> float:
     return common()["transistors_per_ge"] / factors(node)["logic_per_mm2"]
 
 
+@cache
+def _activities() -> dict[str, float]:
+    rows = json.loads((ROOT / "activity.json").read_text(encoding="utf-8"))
+    return {r["unit"]: float(r["per_ge"]) for r in rows}
+
+
+def activity(unit: str) -> float:
+    """Changes of outputs per gate equivalent and cycle of a unit at work: of its netlist, simulated without delays on random
+    operands (``rtl/activity.json``); of a unit that was not simulated the table's, assumed."""
+    return _activities().get(unit, common()["activity"])
+
+
 def energy_per_cycle(ge: ArrayLike, *, node: str | float, activity: ArrayLike | None = None, ff: ArrayLike = 0.0) -> Array:
     """Energy of a cycle of cells at work [J]. Leakage is not in it.
 
     Parameters
     ----------
     ge, ff : array_like      Gate equivalents, and flip-flops among them, whose clock inputs switch every cycle.
-    activity : array_like    Changes of an output per gate equivalent and cycle; default: that of the table, assumed.
+    activity : array_like    Changes of outputs per gate equivalent and cycle, see ``activity``; default: the table's.
     """
     toggles = np.asarray(ge, dtype=np.float64) * (common()["activity"] if activity is None else np.asarray(activity))
-    return np.asarray((toggles + common()["clock_toggles"] * np.asarray(ff)) * factors(node)["toggle_j"])
+    return np.asarray((toggles + common()["clock_toggles"] * np.asarray(ff)) * toggle_energy(node))
+
+
+def work_energy(found: Cells, *, node: str | float) -> Array:
+    """``energy_per_cycle`` of cells at their own activity. [J]"""
+    return energy_per_cycle(found.ge, node=node, activity=found.toggles / np.maximum(found.ge, 1e-300), ff=found.ff)
+
+
+def toggle_energy(node: str | float) -> float:
+    """Energy of one change of an output of a gate equivalent: half of C V^2 at 45 nm, scaled to the node. [J]"""
+    at = common()
+    return at["toggle_inputs"] * at["input_f"] * at["toggle_v"] ** 2 / 2 * factors(node)["toggle_scale"]
 
 
 def sram_area(nbytes: ArrayLike, *, node: str | float) -> Array:

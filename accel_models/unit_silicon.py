@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from accel_models.device import Device, Engine
-from accel_models.silicon import Cells, area, cells, energy_per_cycle, sram_energy_per_byte
+from accel_models.silicon import Cells, area, cells, sram_energy_per_byte, work_energy
 from accel_models.technology import common
 from accel_models.units import BANKS, KINDS, Figures, given, unit_names
 
@@ -15,9 +15,11 @@ from accel_models.units import BANKS, KINDS, Figures, given, unit_names
 def array_cells(kind: str, shape: Figures) -> Cells:
     """Cells of one array, all its units together; ``synthesised`` where every build of them was. Broadcasts over ``shape``."""
     found = [(cells(part.unit, part.parameters), part.instances) for part in KINDS[kind].parts(shape)]
-    ge, ff = (np.asarray(sum((getattr(c, name) * count for c, count in found), np.zeros(()))) for name in ("ge", "ff"))
+    ge, ff, toggles = (np.asarray(sum((getattr(c, name) * count for c, count in found), np.zeros(())))
+                       for name in ("ge", "ff", "toggles"))
     wrong = sum((c.ge * count * c.spread for c, count in found), np.zeros(()))
-    return Cells(ge, ff, np.logical_and.reduce(np.broadcast_arrays(*(c.synthesised for c, _ in found))), wrong / ge)
+    return Cells(ge, ff, np.logical_and.reduce(np.broadcast_arrays(*(c.synthesised for c, _ in found))), wrong / ge,
+                 toggles)
 
 
 def engine_cells(device: Device) -> Cells | None:
@@ -42,9 +44,8 @@ def joules(device: Device) -> dict[str, float]:
     if engine is None or one is None or not node:
         return {}
     shape = _shape(engine)
-    mac = cells("base_fp16_mac", {})
-    found = {"cycle_j": float(energy_per_cycle(one.ge, node=node, ff=one.ff)),
-             "vector_op_j": float(energy_per_cycle(mac.ge, node=node, ff=mac.ff)) / 2.0}
+    found = {"cycle_j": float(work_energy(one, node=node)),
+             "vector_op_j": float(work_energy(cells("base_fp16_mac", {}), node=node)) / 2.0}
     for name in ("input", "weight"):
         bank = shape.get(f"{name}_buffer_bytes", 0.0) / shape.get("buffer_banks", BANKS)
         found[f"{name}_j"] = float(sram_energy_per_byte(bank, node=node)) if bank else 0.0
@@ -70,6 +71,7 @@ def rests(device: Device) -> dict[str, str]:
         found[kind] = f"cells: {float(one.ge):,.0f} gate equivalents an array of {', '.join(names)}, {count:g} arrays{wrong}"
         if node := device.area.process:
             found[kind] += f"; {float(area(one.ge * count, node=node)):.3g} mm2 at {node}"
-            assumed += [f"{k.replace('_', ' ')} {common()[k]:g}" for k in ("activity", "logic_utilisation")]
+            assumed += [f"activity {float(one.toggles / one.ge):.2f} without delays on random operands",
+                        f"logic utilisation {common()['logic_utilisation']:g}"]
         assumed += ["placement, wiring and timing: none was done"]
     return found | ({"assumed": "; ".join(assumed)} if assumed else {})

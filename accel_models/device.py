@@ -429,7 +429,11 @@ def build(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Mapping[st
 
 def _check_units(device: Device, engine: Engine, file: str) -> None:
     """An engine made of units needs its shape, a clock, and an engine for what the units do not do."""
-    what = f"an engine of kind {engine.kind!r}"
+    what, known = f"an engine of kind {engine.kind!r}", units.figures(engine.kind)
+    if unknown := sorted(set(engine.figure) - set(known) - {"handover_s"}):
+        near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5) or known
+        raise ValueError(f"{file}: engine.matrix.figure.{unknown[0]}: {what} has no such figure; did you mean "
+                         f"{', '.join(near)}?")
     if engine.clock is None:
         raise ValueError(f"{file}: engine.matrix.clock: missing; {what} runs its contract's cycles at it, e.g. \"1 GHz\"")
     if device.vector is None:
@@ -450,7 +454,17 @@ def raw_with_base(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Ma
                          f"start from {parent['base']!r}")
     own = ("sources", "aliases", "notes", "name", "title")
     under = expand_sources({k: v for k, v in parent.items() if k not in own}, parent.get("sources", {}))
-    return merge(under, data)
+    return merge(_without_figures_of_others(under, data), data)
+
+
+def _without_figures_of_others(under: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a base gives to a file: where the file makes an engine one of units, only figures that such an engine has."""
+    engines = dict(under.get("engine", {}))
+    for name, engine in engines.items():
+        known = units.figures(data.get("engine", {}).get(name, {}).get("kind", ""))
+        if known and "figure" in engine:
+            engines[name] = {**engine, "figure": {k: v for k, v in engine["figure"].items() if k in known}}
+    return {**under, "engine": engines}
 
 
 def one_line(error: ValidationError, file: str, model: type[BaseModel]) -> str:

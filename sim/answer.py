@@ -14,7 +14,7 @@ from accel_models.bind import bind, perturb
 from accel_models.cost.terms import RESOURCES, Cost, attribute
 from accel_models.families import other_way
 from accel_models.unit_silicon import rests
-from accel_models.units import KINDS, figures, unit_names
+from accel_models.units import KINDS, unit_names
 from sim import served
 from sim.estimate import Estimate, Step, estimate, matrix_format, op_class
 from sim.query import Setting
@@ -162,11 +162,8 @@ def _assumed(setting: Setting, result: Estimate) -> list[str]:
     fallback = setting.device.fallback
     used = {fallback(get_format(f).compute).fmt for _, step in _steps(result) for op in step.ops if (f := matrix_format(op))}
     used |= {"fp32"}                                  # of the vector engine, for whatever is no product
-    engine, figure = setting.device.matrix, "engine.matrix.figure."
-    mine = figures(engine.kind) if engine else ()
     return [k for k in result.hardware.assumed[0]
-            if not k.startswith(UNUSED) and not (mine and k.startswith(figure) and k.removeprefix(figure) not in mine)
-            and (".rate." not in k or k.split(".rate.")[1].split(" ")[0] in used)]
+            if not k.startswith(UNUSED) and (".rate." not in k or k.split(".rate.")[1].split(" ")[0] in used)]
 
 
 def _fallbacks(setting: Setting, result: Estimate) -> list[str]:

@@ -128,6 +128,7 @@ def test_in_a_gpu_only_products_with_weights_that_units_take_change() -> None:
 @pytest.mark.parametrize(("cut", "said"), [
     ("clock = ", "engine.matrix.clock: missing; an engine of kind 'mac' runs its contract's cycles at it"),
     ("rows = ", "engine figure 'rows' is missing; an engine of kind 'mac' needs it"),
+    ("title", "engine.matrix.figure.rowz: an engine of kind 'mac' has no such figure; did you mean rows?"),
     ("[engine.vector]", "engine.vector: missing; an engine of kind 'mac' leaves norms, softmax"),
 ])
 def test_a_file_that_leaves_something_out_is_told_what(tmp_path: Path, cut: str, said: str) -> None:
@@ -151,8 +152,10 @@ bandwidth = { value = "32 GB/s", kind = "assumed", note = "x" }
     file = tmp_path / "mine.toml"
     file.write_text(whole)
     assert load_device(str(file)).rates()["fp16"] == 2 * 64e9
-    lines = whole.splitlines()
+    lines = (whole.replace("figure.rows", "figure.rowz") if cut == "title" else whole).splitlines()
     at = next(i for i, line in enumerate(lines) if cut in line)
+    if cut == "title":
+        lines.insert(at, "")
     file.write_text("\n".join(lines[:at] + lines[at + (3 if cut.startswith("[") else 1):]))
     with pytest.raises(ValueError, match=r"mine\.toml: ") as error:
         load_device(str(file))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from accel_models.chip import chip, die_price, ge_per_mac, node_of
 from accel_models.registry import list_devices, load_device
 from accel_models.silicon import area, cells, sram_area
+from accel_models.unit_silicon import engine_cells
 from accel_models.units import KINDS
 from rtl.harness.figures import stored
 
@@ -52,8 +53,8 @@ def test_arrays_of_units_by_hand() -> None:
 
 def test_lookup_arrays_of_a_gpu_come_on_top_of_its_die() -> None:
     with_arrays, without = chip(load_device("a100_lut4x")), chip(load_device("a100_sxm4_80gb"))
-    tile, table = cells("lut_mpgemm_tile", {"ACC_W": 24}).ge, cells("lut_table_gen", {}).ge
-    assert float(with_arrays.area - without.area) == pytest.approx(float(area(108 * 16 * (tile + table), node=7)))
+    tile, table = cells("lut_mpgemm_tile", {"T_W": 8}).ge, cells("lut_table_gen", {"Q": 1, "A_W": 16}).ge
+    assert float(with_arrays.area - without.area) == pytest.approx(float(area(108 * 16 * (tile + 2 * table), node=7)))
 
 
 @given(n=st.integers(1, 256), m=st.integers(1, 8), k=st.integers(2, 6), units=st.integers(1, 200))

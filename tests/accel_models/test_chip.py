@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from accel_models.chip import chip, die_price, ge_per_mac, node_of
 from accel_models.registry import list_devices, load_device
 from accel_models.silicon import area, cells, sram_area
-from accel_models.unit_silicon import engine_cells
 from accel_models.units import KINDS
 from rtl.harness.figures import stored
 

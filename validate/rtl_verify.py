@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +97,10 @@ def one(task: Task, wish: Wish) -> tuple[Outcome, bool]:
 
 def static(unit: Unit) -> Outcome:
     """Lint of all parameter sets, and the illegal ones that must stop elaboration, as a run."""
-    out = Outcome(unit.name, {}, "lint")
+    out, start = Outcome(unit.name, {}, "lint"), time.monotonic()
     found = {f"lint {shown(p)}": lint(unit, p) for p in (*unit.fast, *unit.thorough)}
     found |= {f"illegal {shown(bad.params)}": stops(unit, bad) for bad in unit.illegal}
+    out.run_s = time.monotonic() - start
     out.passed = [name for name, why in found.items() if not why]
     out.failed = {name: why for name, why in found.items() if why}
     return out

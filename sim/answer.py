@@ -12,7 +12,8 @@ import numpy as np
 
 from accel_models.bind import bind, perturb
 from accel_models.cost.terms import RESOURCES, Cost, attribute
-from accel_models.families import other_way
+from accel_models.device import Device
+from accel_models.families import other_way, synthesised
 from accel_models.unit_silicon import rests
 from accel_models.units import KINDS, unit_names
 from sim import served
@@ -62,7 +63,7 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
         "elasticity": {name: _elasticity(step, keys) for name, step in _steps(result)} if keys else {},
         "sources": {name: _sources(step) for name, step in _steps(result)},
         "assumed": _assumed(setting, result),
-        "units": rests(setting.device),
+        "units": grounds(setting.device),
         "notes": [*setting.notes, *_fallbacks(setting, result), *_above_limit(result)],
         "ops": [row for name, step in _steps(result) for row in _ops(name, step, terms[name])],
     }
@@ -70,6 +71,16 @@ def answer(setting: Setting, *, elasticities: bool = True) -> Answer:
     if beside := served.served(data["metrics"], q.batch, q.osl, q.framework):
         data["served"], data["notes"] = beside, [*data["notes"], served.note(beside)]
     return Answer(setting, result, data)
+
+
+def grounds(device: Device) -> dict[str, str]:
+    """What the figures of an engine made of units rest on (``accel_models.unit_silicon.rests``), those of a design in an FPGA
+    with the blocks that it takes of its part."""
+    found = rests(device)
+    if found and (cells := synthesised(bind([device]))[0]):
+        found |= {"synthesised": cells, "assumed": "; ".join([*filter(None, [found.get("assumed")]),
+                                                              "placement, wiring and timing: none was done"])}
+    return {k: found[k] for k in ("proven", "synthesised", "modelled", "assumed") if k in found}
 
 
 def _above_limit(result: Estimate) -> list[str]:

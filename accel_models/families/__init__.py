@@ -68,13 +68,13 @@ def problems(hw: Hardware) -> list[str]:
     return _by_kind(PROBLEMS, hw)
 
 
-#: Kind of engine -> of each device what its design is made of, in one line.
-MADE: dict[str, Callable[[Hardware], list[str]]] = {"sparse_dsp": fpga.made, "ternary": fpga.made}
+#: Kind of engine -> of each device the cells of its design as synthesised, in one sentence.
+SYNTHESISED: dict[str, Callable[[Hardware], list[str]]] = {"sparse_dsp": fpga.synthesised, "ternary": fpga.synthesised}
 
 
-def made(hw: Hardware) -> list[str]:
-    """Of each device what of its design is proven, synthesised and neither, or the empty text."""
-    return _by_kind(MADE, hw)
+def synthesised(hw: Hardware) -> list[str]:
+    """Of each device the cells of its design as synthesised, where its family knows them, or the empty text."""
+    return _by_kind(SYNTHESISED, hw)
 
 
 def _by_kind(functions: Mapping[str, Callable[[Hardware], list[str]]], hw: Hardware) -> list[str]:
@@ -86,4 +86,4 @@ def _by_kind(functions: Mapping[str, Callable[[Hardware], list[str]]], hw: Hardw
     return found
 
 
-__all__ = ["FAMILIES", "Pricer", "family", "made", "other_way", "peak", "problems"]
+__all__ = ["FAMILIES", "Pricer", "family", "other_way", "peak", "problems", "synthesised"]

@@ -140,20 +140,20 @@ def _multiplying(hw: Hardware) -> Array:
     return multipliers_of(**shape, pack=hw.figure("pack", 1.0))
 
 
-def made(hw: Hardware) -> list[str]:
-    """Of each device in one line: what of its design is proven, what synthesised, and what of the part it takes."""
+def synthesised(hw: Hardware) -> list[str]:
+    """Of each device in one sentence: the cells of its design as synthesised, its buffers, and what the part has of them."""
     per_unit, (has, needs) = _built(hw)[0], (room(hw), taken(hw))
     found = []
     for i, (kind, known) in enumerate(zip(hw.engine, hw.figures, strict=True)):
-        unit, word = {"sparse_dsp": ("sparse_dsp_chain", "multipliers in chains")}.get(kind, ("ternary_acc", "lanes in units"))
+        word = "multipliers in chains" if kind == "sparse_dsp" else "adder lanes in units"
         parts = {name: f"{need[i]:,.0f}{f' of {left[i]:,.0f}' if np.isfinite(left[i]) else ''} {name}"
                  for name, need, left in zip(needs._fields, needs, has, strict=True) if need[i]}
         cells = ", ".join(text for name, text in parts.items() if name in Built._fields)
         buffers = ", ".join(text for name, text in parts.items() if name not in Built._fields)
         own = " and ".join(f"{name}_per_mac" for name in ("lut", "ff") if f"{name}_per_mac" in known)
-        found.append(f"proven: cycles (contract of {unit}); synthesised: {_multiplying(hw)[i]:,.0f} {word} of "
-                     f"{per_unit[i]:.0f}, {cells}" + (f" (by the file's {own})" if own else "")
-                     + (f"; counted: {buffers}" if buffers else "") + "; not laid out: clock, wiring, control")
+        found.append(f"cells: {_multiplying(hw)[i]:,.0f} {word} of {per_unit[i]:.0f}, {cells}"
+                     + (f" (by the file's {own})" if own else "") + (f"; buffers: {buffers}" if buffers else "")
+                     + "; control and interfaces come on top")
     return found
 
 

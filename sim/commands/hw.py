@@ -9,10 +9,8 @@ from typing import Any
 
 import click
 
-from accel_models.bind import bind
 from accel_models.device import Device, Quantity
 from accel_models.device_file import to_toml
-from accel_models.families import made
 from accel_models.quantity import BASE
 from accel_models.registry import (
     System,
@@ -21,6 +19,7 @@ from accel_models.registry import (
     load_device,
     load_system,
 )
+from sim.answer import grounds
 from sim.output import format_option, note, print_json, print_rows
 
 KINDS = ("gpu", "npu", "fpga", "cpu", "tpu", "phone", "flash", "accelerator", "system")
@@ -126,7 +125,7 @@ def _show_device(device: Device, fmt: str) -> None:
     print_rows(["parameter", "value", "kind", "source", "note"], rows, fmt, title=f"{device.name}: {device.title}")
     if fmt != "table":
         return
-    for text in (device.notes, made(bind([device]))[0], _fallbacks(device)):
+    for text in (device.notes, *(f"{k}: {v}" for k, v in grounds(device).items()), _fallbacks(device)):
         if text:
             note(text)
     assumed = device.assumed()

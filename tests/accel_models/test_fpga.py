@@ -27,12 +27,13 @@ from accel_models.cost.fpga import (
 from accel_models.cost.terms import attribute
 from accel_models.device import Device
 from accel_models.families import peak, problems
-from accel_models.families.fpga import adders, made
+from accel_models.families.fpga import adders, synthesised
 from accel_models.price import price
 from accel_models.registry import list_devices, load_device
 from rtl.harness.figures import stored
 from rtl.sparse_dsp_chain import contract as sparse_dsp_chain
 from rtl.ternary_acc import contract as ternary_acc
+from sim.answer import grounds
 from sim.api import whatif
 from sim.estimate import Estimate, estimate
 from sim.query import Query, resolve
@@ -279,14 +280,19 @@ def test_adder_lanes_are_bounded_by_look_up_tables(coded: int, build: str) -> No
 
 
 def test_a_design_says_what_is_proven_what_synthesised_and_what_it_takes() -> None:
-    chains, lanes = made(bind([load_device("alveo_u280"), load_device("u280_ternary")]))
-    assert chains == ("proven: cycles (contract of sparse_dsp_chain); synthesised: 6,144 multipliers in chains of 8, "
-                      f"6,144 of 9,024 dsp, {768 * CHAIN['lut']:,} of 1,069,000 lut, {768 * CHAIN['fpga_ff']:,} of 2,607,360 "
-                      "ff; counted: 768 of 960 uram, 603 of 4,032 bram18; not laid out: clock, wiring, control")
-    assert "contract of ternary_acc); synthesised: 24,960 lanes in units of 80, 3,072 of 9,024 dsp" in lanes
+    chains, lanes = synthesised(bind([load_device("alveo_u280"), load_device("u280_ternary")]))
+    assert chains == ("cells: 6,144 multipliers in chains of 8, 6,144 of 9,024 dsp, "
+                      f"{768 * CHAIN['lut']:,} of 1,069,000 lut, {768 * CHAIN['fpga_ff']:,} of 2,607,360 ff; "
+                      "buffers: 768 of 960 uram, 603 of 4,032 bram18; control and interfaces come on top")
+    assert "cells: 24,960 adder lanes in units of 80, 3,072 of 9,024 dsp" in lanes
     hw = bind([load_device("alveo_u280")])
-    own = made(replace(hw, figures=({**hw.figures[0], "lut_per_mac": 27.0},)))[0]
+    own = synthesised(replace(hw, figures=({**hw.figures[0], "lut_per_mac": 27.0},)))[0]
     assert f"{6144 * 27:,} of 1,069,000 lut, {768 * CHAIN['fpga_ff']:,} of 2,607,360 ff (by the file's lut_per_mac);" in own
+    said = grounds(load_device("u280_ternary"))
+    assert list(said) == ["proven", "synthesised", "assumed"]
+    assert "contract of ternary_acc" in said["proven"]
+    assert said["assumed"] == "clock 225 MHz; placement, wiring and timing: none was done"
+    assert grounds(load_device("h200_sxm")) == {}
 
 
 def test_short_chains_are_chains_of_four() -> None:

@@ -103,9 +103,13 @@ UNIT = Unit(
         Mutant("zero accumulator keeps its exponent", "(base == {ACC_W{1'b0}})", "fresh_q", FP16),
         Mutant("exponent kept from the result before", "exp_q & {5{!fresh_q}}", "exp_q", FP16),
         Mutant("nothing flagged", "if (s_valid & adv & bad) err_q", "if (1'b0) err_q", FP16),
-        Mutant("flagged without a transfer", "s_valid & adv & bad", "s_valid & bad", FP16),
+        Mutant("flagged without a beat", "s_valid & adv & bad", "adv & bad", FP16),
     ),
     bins=bins,
+    survivors={
+        "shift_fp16_dot: off-by-one: for (i = L - 1; i > 0; i = i - 1) -> for (i = L - 1; i >= 0; i = i - 1)":
+            "entry 0 of the tree of exponents is not used",
+    },
     macs_per_cycle=lambda p, cfg: float(p["L"]),
     formats={"POT3A8": ("16, B 3", {}), "POT4A8": ("16, B 4", {}),
              "POT3xFP16": ("16 FP16, B 3", {}), "POT4xFP16": ("16 FP16, B 4", {})},

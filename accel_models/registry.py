@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from accel_models.device import Device, Link, Strict, build, expand_sources, one_line
+from accel_models.units import KINDS
 
 _DEVICES = Path(__file__).with_name("devices")
 _SYSTEMS = Path(__file__).with_name("systems")
@@ -123,7 +124,19 @@ def _shipped(text: str) -> Device:
 
 
 def _user_file(path: Path) -> Device:
-    return build(_raw(path), file=path.name, base=_base_of(path.name))
+    return build(_with_own_units(_raw(path), path), file=path.name, base=_base_of(path.name))
+
+
+def _with_own_units(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Kinds of engines that name the folder of a user's own unit, which stands relative to the device file, made absolute."""
+    engines = raw.get("engine", {})
+    own = {name: e["kind"] for name, e in engines.items() if isinstance(e, dict) and "/" in str(e.get("kind", ""))}
+    made = {name: {**engines[name], "kind": str((path.parent / str(kind)).resolve())} for name, kind in own.items()}
+    for name, engine in made.items():
+        if engine["kind"] not in KINDS:
+            raise ValueError(f"{path.name}: engine.{name}.kind: {own[name]!r}: no engine.py in {engine['kind']}; expected the "
+                             "folder of a unit as perfboard rtl new writes it, or a kind of engine")
+    return raw | {"engine": engines | made} if made else raw
 
 
 def load_system(name_or_path: str | Path) -> System:

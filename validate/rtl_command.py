@@ -113,11 +113,14 @@ def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, wri
     rows: list[dict[str, Any]] = []
     for unit in chosen_units(units):
         unit.resolve(own)
+        first = len(rows)
         for label, chosen in ({"own": own} if own else unit.synth).items():
             rows.append(figures.measure(unit, label, chosen, fpga=fpga))
             note(f"{unit.name} {label}: {rows[-1]['ge']:.0f} GE")
+        if write:
+            figures.store(unit, rows[first:])
+            note(f"wrote {figures.kept_in(unit)}")
     if write:
-        figures.store(rows)
         results.PAGE.write_text(results.page(), encoding="utf-8")
     if fmt == "json":
         print_json(rows)

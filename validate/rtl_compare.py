@@ -51,12 +51,12 @@ def compare(units: tuple[str, ...], thorough: bool, only: str | None, figure: Pa
     if only != "area":
         tables["cycles"] = CYCLES, [cycles_row(u, p) for u in chosen for p in (*u.fast, *(u.thorough if thorough else ()))]
     if only != "cycles":
-        tables["area"] = AREA, area_rows({u.name for u in chosen})
+        tables["area"] = AREA, area_rows(chosen)
     _show(tables, fmt)
     if out:
         _write(tables, out)
     if figure:
-        _draw(figure, {u.name for u in chosen})
+        _draw(figure, chosen)
     return _verdict(tables.get("cycles", (CYCLES, []))[1], len(chosen))
 
 
@@ -88,14 +88,22 @@ def difference(o: Outcome) -> str:
     return "" if o.record.get("cycles") else "no run was recorded"
 
 
-def area_rows(names: set[str]) -> list[list[Any]]:
+def densities(units: Sequence[Unit]) -> list[figures.Density]:
+    return figures.against_baselines([u for u in units if figures.kept_in(u) != figures.PATH])
+
+
+def area_rows(units: Sequence[Unit]) -> list[list[Any]]:
     """Stored figures of these units, smallest first within a format."""
-    found = []
-    for d in sorted(figures.against_baselines(), key=lambda d: (d.format, d.ge_per_mac)):
-        ge = figures.stored()[d.unit, d.build]["ge"]
-        if d.unit in names:
+    chosen, found = {u.name: u for u in units}, []
+    for d in sorted(densities(units), key=lambda d: (d.format, d.ge_per_mac)):
+        if d.unit in chosen:
+            ge = figures.of(chosen[d.unit])[d.build]["ge"]
             found.append([d.format, d.unit, d.build, round(ge / d.ge_per_mac, 3), round(ge), round(d.ge_per_mac, 1),
                           round(d.ratio, 2) if d.ratio else ""])
+    for u in units:
+        if u.formats and not figures.of(u):
+            where = u.name if figures.kept_in(u) == figures.PATH else figures.kept_in(u).parent
+            note(f"{u.name}: no area yet: perfboard rtl synth {where} --write")
     return found
 
 
@@ -124,7 +132,7 @@ def _write(tables: dict[str, tuple[Sequence[str], list[list[Any]]]], out: Path) 
         note(f"wrote {path}")
 
 
-def _draw(path: Path, names: set[str]) -> None:
+def _draw(path: Path, units: Sequence[Unit]) -> None:
     """The figure. Its module is loaded when it is wanted: matplotlib is optional and slow to import."""
     try:
         module = import_module("validate.rtl_figure")
@@ -132,7 +140,8 @@ def _draw(path: Path, names: set[str]) -> None:
         if (e.name or "").split(".")[0] != "matplotlib":
             raise
         raise MissingExtra("plots", "drawing a figure") from None
-    rows = [d for d in figures.against_baselines() if d.unit in names or d.unit in figures.BASELINES]
+    chosen = {u.name for u in units}
+    rows = [d for d in densities(units) if d.unit in chosen or d.unit in figures.BASELINES]
     path.write_bytes(module.area_figure(rows, path.suffix.lower().removeprefix(".")))
     note(f"wrote {path}")
 

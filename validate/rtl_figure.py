@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -39,9 +39,10 @@ def family(fmt: str) -> tuple[str, float, str]:
     return f"A{acts[1]}" if acts else "", float(weights[1]) if weights else 0.0, fmt
 
 
-def styles() -> dict[str, tuple[str, str]]:
-    """Unit -> colour and shape, the same in every figure whichever units it shows."""
+def styles(rows: Sequence[Density]) -> dict[str, tuple[str, str]]:
+    """Unit -> colour and shape, the same in every figure whichever units it shows; a user's own comes after the others."""
     units = sorted({d.unit for d in against_baselines()} - set(BASELINES))
+    units += sorted({d.unit for d in rows} - set(units) - set(BASELINES))
     return dict(zip(units, zip(cycle(LINE_COLOURS), cycle(SHAPES), strict=False), strict=False))
 
 
@@ -59,10 +60,11 @@ def _figure(rows: Sequence[Density]) -> Figure:
     ax.set_yticks(range(len(order)), order)
     ax.tick_params(axis="y", length=0, labelcolor=FG)
     _round_ticks(ax)
+    look = styles(rows)
     for y, fmt in enumerate(order):
-        _row(ax, y, [d for d in rows if d.format == fmt])
+        _row(ax, y, [d for d in rows if d.format == fmt], look)
     _families(ax, order)
-    _legend(fig, shown, foot / height)
+    _legend(fig, shown, look)
     fig.text(0.015, 1 - 0.2 / height, "Cells that one multiply-accumulate per cycle takes", fontsize=12, fontweight="bold",
              va="center")
     fig.text(0.015, 1 - 0.45 / height, "by format (weights x activations); shaded: larger than the smallest multiplier unit",
@@ -79,9 +81,8 @@ def _round_ticks(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
-def _row(ax: Axes, y: int, rows: Sequence[Density]) -> None:
+def _row(ax: Axes, y: int, rows: Sequence[Density], look: Mapping[str, tuple[str, str]]) -> None:
     """Marks of one format; the baseline as a bar with what is larger shaded; how much smaller the smallest unit is."""
-    look = styles()
     base = next((d.ge_per_mac * d.ratio for d in rows if d.ratio), None)
     if base:
         right = ax.get_xlim()[1]
@@ -104,8 +105,7 @@ def _families(ax: Axes, order: Sequence[str]) -> None:
             ax.axhline(y - 0.5, color=MUTED, lw=0.8)
 
 
-def _legend(fig: Figure, units: Sequence[str], foot: float) -> None:
-    look = styles()
+def _legend(fig: Figure, units: Sequence[str], look: Mapping[str, tuple[str, str]]) -> None:
     marks: list[Any] = [Line2D([], [], color=c, marker=s, ls="", ms=SIZES.get(s, 7.0), mec="white", mew=0.7, label=u)
                         for u in units for c, s in (look[u],)]
     marks.append(Line2D([], [], color=FG, marker="|", ls="", ms=10, mew=2.2, label="smallest multiplier unit"))

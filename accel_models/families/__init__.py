@@ -17,6 +17,7 @@ from accel_models.bind import Hardware, take
 from accel_models.cost.terms import Array
 from accel_models.families import cpu, fpga, in_flash, systolic, units
 from accel_models.families.general import PRICERS, Pricer
+from accel_models.units import KINDS
 from workloads.formats import Format
 from workloads.ops import Op
 
@@ -26,20 +27,19 @@ FAMILIES: dict[str, Mapping[type[Op], Pricer]] = {
     "systolic": systolic.ARRAYS, "hexagon_npu": systolic.NPU,
     "in_flash": in_flash.PRICERS,
     "sparse_dsp": fpga.PRICERS, "ternary": fpga.PRICERS,
-    **units.PRICERS,
 }
 
 #: Kind of engine -> rate (devices,) of products of two formats (activations, weights) apart from that of the format that
 #: both are brought to; 0 where there is no such way. [op/s]
 OTHER_WAYS: dict[str, Callable[[Format, Format, Hardware], Array]] = {
-    "cpu_simd": lambda a, w, hw: cpu.lookup_limit(w, hw), "ternary": fpga.adders,
-    **{kind: partial(units.peak, kind=kind) for kind in units.PRICERS}}
+    "cpu_simd": lambda a, w, hw: cpu.lookup_limit(w, hw), "ternary": fpga.adders}
 
 
 def family(engine: str, device: str) -> Mapping[type[Op], Pricer]:
     """Pricers of a kind of engine in a kind of device; the general ones where it has none."""
-    hosted = units.HOSTED.get(engine) if device == "gpu" else None
-    return hosted or FAMILIES.get(engine, PRICERS)
+    if engine in KINDS:
+        return units.pricers(engine, hosted=device == "gpu")
+    return FAMILIES.get(engine, PRICERS)
 
 
 def peak(a: Format, w: Format, hw: Hardware) -> Array:
@@ -52,9 +52,10 @@ def peak(a: Format, w: Format, hw: Hardware) -> Array:
 def other_way(a: Format, w: Format, hw: Hardware) -> Array:
     """Rate (devices,) of products A W by ``OTHER_WAYS``, 0 where there is none. [op/s]"""
     rate = np.zeros(len(hw))
-    for kind, other in OTHER_WAYS.items():
-        places = [i for i, engine in enumerate(hw.engine) if engine == kind]
-        if places:
+    for kind in dict.fromkeys(hw.engine):
+        other = partial(units.peak, kind=kind) if kind in KINDS else OTHER_WAYS.get(kind)
+        if other is not None:
+            places = [i for i, engine in enumerate(hw.engine) if engine == kind]
             rate[places] = other(a, w, take(hw, places))
     return rate
 

@@ -9,7 +9,7 @@ rates that the file states. Nothing was measured on such a device: ``assumed``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -222,6 +222,7 @@ def _own(kind: str) -> Mapping[type[Op], Pricer]:
     return {op: partial(f, kind=kind) for op, f in mine.items()}
 
 
-#: Kind of engine -> pricers, of an accelerator and inside a GPU.
-PRICERS: dict[str, Mapping[type[Op], Pricer]] = {kind: _own(kind) for kind in KINDS}
-HOSTED: dict[str, Mapping[type[Op], Pricer]] = {kind: {Gemm: partial(_hosted, kind=kind)} for kind in KINDS}
+@cache
+def pricers(kind: str, *, hosted: bool) -> Mapping[type[Op], Pricer]:
+    """Of an accelerator of its own, or inside a GPU. ``kind`` is one of ``KINDS``."""
+    return {Gemm: partial(_hosted, kind=kind)} if hosted else _own(kind)

@@ -9,20 +9,24 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from rtl.harness.figures import kept_in
 from rtl.harness.registry import ROOT, load, names
 
-FIGURES, PATH = ROOT / "figures.json", ROOT / "builds.json"
+PATH = ROOT / "builds.json"
 
 
 @cache
 def synthesised(unit: str) -> tuple[tuple[dict[str, int], Mapping[str, Any]], ...]:
     """Every synthesised build of a unit: (all its parameters, its row). A build that both files hold comes once."""
     found: dict[tuple[tuple[str, int], ...], tuple[dict[str, int], Mapping[str, Any]]] = {}
-    for path in (PATH, FIGURES):
+    known = load(unit)
+    for path in (PATH, kept_in(known)):
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        for row in (r for r in rows if r["unit"] == unit):
-            full = load(unit).resolve(row["parameters"])
+        for row in (r for r in rows if r["unit"] == known.name):
+            full = known.resolve(row["parameters"])
             found[tuple(sorted(full.items()))] = full, row
+    if not found:
+        raise ValueError(f"{unit}: no build of it is synthesised; perfboard rtl synth {unit} --write")
     return tuple(found.values())
 
 

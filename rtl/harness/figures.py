@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rtl.harness.registry import ROOT, home, load, names
@@ -39,19 +40,30 @@ def measure(unit: Unit, label: str, params: Params, *, fpga: bool = True) -> dic
 
 
 @cache
-def stored() -> dict[tuple[str, str], Mapping[str, Any]]:
-    """(unit, build) -> row, as kept in ``figures.json``."""
-    if not PATH.exists():
+def stored(path: Path = PATH) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(unit, build) -> row, as kept in ``figures.json``; ``path``: that of a user's own unit."""
+    if not path.exists():
         return {}
-    return {(r["unit"], r["build"]): r for r in json.loads(PATH.read_text(encoding="utf-8"))}
+    return {(r["unit"], r["build"]): r for r in json.loads(path.read_text(encoding="utf-8"))}
 
 
-def store(rows: list[dict[str, Any]]) -> None:
-    """Put rows in place of those of the same unit and build."""
-    kept = {**stored(), **{(r["unit"], r["build"]): r for r in rows}}
-    known = {(n, label) for n in names() for label in load(n).synth}
+def kept_in(unit: Unit) -> Path:
+    """The file that holds a unit's figures: one for all units of the package, one in the folder of each other."""
+    return PATH if home(unit).parent == ROOT else home(unit) / PATH.name
+
+
+def of(unit: Unit) -> dict[str, Mapping[str, Any]]:
+    """Build -> stored row of a unit."""
+    return {build: row for (name, build), row in stored(kept_in(unit)).items() if name == unit.name}
+
+
+def store(unit: Unit, rows: list[dict[str, Any]]) -> None:
+    """Put rows in place of those of the same builds; builds and units that are gone are left out."""
+    path = kept_in(unit)
+    kept = {**stored(path), **{(unit.name, r["build"]): r for r in rows}}
+    known = {(u.name, label) for u in ([unit] if path != PATH else map(load, names())) for label in u.synth}
     text = ",\n".join(json.dumps(kept[k]) for k in sorted(kept) if k in known)
-    PATH.write_text(f"[\n{text}\n]\n", encoding="utf-8")
+    path.write_text(f"[\n{text}\n]\n", encoding="utf-8")
     stored.cache_clear()
 
 
@@ -59,7 +71,7 @@ def per_mac(unit: Unit) -> dict[str, float]:
     """Format -> GE per multiply-accumulate per cycle of the unit's build for it, where figures are stored."""
     found: dict[str, float] = {}
     for fmt, label, macs in builds(unit):
-        found.setdefault(fmt, stored()[unit.name, label]["ge"] / macs)
+        found.setdefault(fmt, of(unit)[label]["ge"] / macs)
     return found
 
 
@@ -67,7 +79,7 @@ def builds(unit: Unit) -> Iterator[tuple[str, str, float]]:
     """(format, build, multiply-accumulates per cycle) with stored figures; the build that ``formats`` names comes first."""
     for fmt, (label, cfg) in unit.formats.items():
         for build in (label, *(size for size, like in unit.sizes.items() if like == label)):
-            if unit.macs_per_cycle and (unit.name, build) in stored():
+            if unit.macs_per_cycle and build in of(unit):
                 yield fmt, build, unit.macs_per_cycle(unit.resolve(unit.synth[build]), cfg)
 
 
@@ -82,9 +94,11 @@ class Density(NamedTuple):
     ratio: float | None
 
 
-def against_baselines() -> list[Density]:
-    """Every unit, build and format with figures against the smallest build of a baseline that takes the format."""
-    every = [(fmt, n, build, stored()[n, build]["ge"] / macs) for n in names() for fmt, build, macs in builds(load(n))]
+def against_baselines(own: Sequence[Unit] = ()) -> list[Density]:
+    """Every unit, build and format with figures against the smallest build of a baseline that takes the format; ``own``:
+    units outside the package."""
+    every = [(fmt, u.name, build, of(u)[build]["ge"] / macs) for u in (*map(load, names()), *own)
+             for fmt, build, macs in builds(u)]
     base: dict[str, float] = {}
     for fmt, n, _, v in every:
         if n in BASELINES:
@@ -100,7 +114,7 @@ SHOWN = {"build": "build", "parameters": "parameters", "ge": "GE", "sequential_g
 
 def table(unit: Unit) -> str:
     """Stored figures of a unit as Markdown."""
-    rows = [stored()[unit.name, label] for label in unit.synth if (unit.name, label) in stored()]
+    rows = [of(unit)[label] for label in unit.synth if label in of(unit)]
     if not rows:
         return "`perfboard rtl synth` gives the figures."
     tools = sorted({str(r["tool"]) for r in rows})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import inspect
 import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from rtl.harness.unit import Unit
 
@@ -41,9 +43,26 @@ def _load_folder(folder: Path) -> Unit:
         raise ValueError(f"{folder}: no {missing[0]}; a unit's folder holds {', '.join(COMPLETE).format(name=folder.name)}")
     if folder.parent == ROOT:
         return load(folder.name)
-    sys.path.insert(0, str(folder.parent))
-    unit: Unit = import_module(f"{folder.name}.contract").UNIT
+    unit: Unit = own_module(folder, "contract").UNIT
     return unit
+
+
+def own_module(folder: Path, part: str) -> ModuleType:
+    """A module of a unit outside the package: its folder is a package itself. One of the same name elsewhere is forgotten.
+
+    Raises ``ValueError`` if the name is that of something else that is installed.
+    """
+    known = sys.modules.get(folder.name) or importlib.util.find_spec(folder.name)
+    place = Path(getattr(known, "__file__", None) or getattr(known, "origin", None) or folder / "__init__.py").parent
+    if place != folder:
+        if not (place / "contract.py").is_file():
+            raise ValueError(f"{folder}: Python has a module {folder.name!r} already; give the unit another name")
+        for name in [n for n in sys.modules if n == folder.name or n.startswith(f"{folder.name}.")]:
+            del sys.modules[name]
+    if str(folder.parent) in sys.path:
+        sys.path.remove(str(folder.parent))
+    sys.path.insert(0, str(folder.parent))
+    return import_module(f"{folder.name}.{part}")
 
 
 def home(unit: Unit) -> Path:

@@ -19,7 +19,7 @@ ORDER = ("rtl", "workloads", "accel_models", "sim", "validate")
 #: The home of each outside library that has one, and the packages that may use the common ones. Two have a second, since
 #: sim may not import validate: Sobol points are SciPy's, and a sweep is exported as Parquet.
 HOMES = {"scipy": ("validate/fit.py", "sim/sweep/sample.py"), "simpy": ("sim/kernel.py",),
-         "matplotlib": ("sim/figures.py", "sim/timeline_figure.py", "sim/sweep/figure.py"),
+         "matplotlib": ("sim/figures.py", "sim/timeline_figure.py", "sim/sweep/figure.py", "validate/rtl_figure.py"),
          "pyarrow": ("validate/import_formats.py", "sim/sweep/export.py"),
          "distributed": ("sim/sweep/executors.py",)}
 OUTSIDE = {"rtl": {"numpy", "cocotb", "cocotb_tools", "pyverilog"}, "workloads": {"numpy", "pydantic"},

@@ -19,8 +19,7 @@ from accel_models.bind import bind
 from accel_models.chip import chip, ge_per_mac
 from accel_models.families import peak
 from accel_models.registry import load_device
-from rtl.harness.figures import per_mac
-from rtl.harness.registry import load, names
+from accel_models.unit_silicon import engine_cells
 from sim.sweep.front import Columns
 from workloads.formats import get_format
 
@@ -102,16 +101,22 @@ def _llama_70b(rows: Columns) -> list[str]:
 # -- lookups against multipliers --------------------------------------------------------------------------------------
 
 def _ge_per_mac() -> dict[str, float]:
-    """Gate equivalents of one multiply-accumulate per cycle with 4-bit weights and 8-bit activations, of our own synthesised
-    units; of fp16 as areas of chips take it."""
-    lookup = _lookup()
-    return {"fp16 multipliers": ge_per_mac("fp16"), "8x4-bit multipliers": per_mac(load("base_mac_dp"))["W4A8"],
-            f"lookups ({lookup})": per_mac(load(lookup))["W4A8"]}
+    """Gate equivalents of one multiply-accumulate per cycle with 4-bit weights and 8-bit activations, of arrays of our own
+    units at their contracts' turns; of fp16 as areas of chips take it."""
+    return {"fp16 multipliers": ge_per_mac("fp16"), "8x4-bit multipliers": _of_array("edge_int_mac", w_max=4.0),
+            "lookups": _of_array("edge_lut")}
 
 
-def _lookup() -> str:
-    """The lookup unit: the tile where its figure is stored, else the single dot product."""
-    return next((u for u in ("lut_mpgemm_tile",) if u in names() and "W4A8" in per_mac(load(u))), "lut_dot")
+def _of_array(name: str, w: str = "int4", **changed: float) -> float:
+    """Gate equivalents of one product of int8 and ``w`` a cycle, of an array of a device as its file has it, or so changed."""
+    device = load_device(name)
+    for figure, value in changed.items():
+        device = device.with_value(f"engine.matrix.figure.{figure}", value)
+    engine, cells = device.matrix, engine_cells(device)
+    if engine is None or cells is None or engine.clock is None or engine.units is None:
+        raise ValueError(f"{name}: an engine made of units, with clock and units, is needed")
+    rate = float(peak(get_format("int8"), get_format(w), bind([device]))[0])
+    return float(cells.ge) * engine.units.value * 2 * engine.clock.value / rate
 
 
 def _lut_fill() -> dict[str, str]:
@@ -139,18 +144,15 @@ def _lut_7b(rows: Columns) -> list[str]:
                     f"MACs of today's, {chip['var.stacks']:.0f} stacks, {chip[L2] / 2**20:.3g} MiB; the arithmetic takes "
                     f"{own:.1f} mm2); the fastest first token {1e3 * mine['ttft_s'][j]:.0f} ms.")
         edges |= {name for k, name in _LUT_AXES.items() if chip[k] in (rows[k].min(), rows[k].max())}
-    base, lookup = found.get("fp16 multipliers", np.nan), f"lookups ({_lookup()})"
+    base = found.get("fp16 multipliers", np.nan)
     changes = ", ".join(f"{k} {100 * (v / base - 1):+.1f} %" for k, v in found.items() if k != "fp16 multipliers")
     said.append(f"Against fp16 multipliers in the same 400 mm2: {changes} tokens/s. "
-                + _verdict(found.get(lookup, np.nan), found.get("8x4-bit multipliers", np.nan)))
+                + _verdict(found.get("lookups", np.nan), found.get("8x4-bit multipliers", np.nan)))
     span = np.nanmax((rows[f"{SPEED}_hi"] - rows[f"{SPEED}_lo"]) / rows[SPEED])
     said.append(f"Each throughput is uncertain by up to ±{50 * span:.0f} % (80 %); the kinds differ in area alone, so that "
                 "most of that error is common to them.")
     if edges:
         said.append(f"The best lie at the edge of what was tried in {', '.join(sorted(edges))}: wider axes may find better.")
-    if _lookup() == "lut_dot":
-        said.append("The figure of lookups is that of the single unit rtl/lut_dot with a table of its own; a tile that shares "
-                    "a table among many lanes would be smaller, and its figure is not yet ours.")
     said.append("All are taken at the same clock, at the efficiency of the GPU's own kernels and with today's "
                 "registers and scratchpads whatever the number of MACs; 8x4-bit and lookup units round activations to 8 bits, "
                 "fp16 does not.")

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel_models import silicon, technology, units
 from accel_models.device import Device
-from accel_models.technology import assumptions, ge_per_mac, node_of
+from accel_models.silicon import ge_per_mac
+from accel_models.technology import assumptions, node_of
 from accel_models.unit_silicon import array_cells
 
 __all__ = ["Chip", "assumptions", "chip", "die_price", "ge_per_mac", "node_of"]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel_models.fitted_store import ParameterSet
 from accel_models.fitted_store import load as fitted
-from accel_models.technology import common
+from accel_models.technology import common, raw
 from accel_models.technology import node as factors
 from rtl.harness.builds import synthesised
 from rtl.harness.registry import ROOT, load
@@ -167,6 +167,14 @@ def cells(unit: str, parameters: Mapping[str, ArrayLike]) -> Cells:
     between = _fits()[f"{unit} ge"]
     ge, ff = np.where(exact, ge, modelled(unit, p)), np.where(exact, ff, modelled(unit, p, "ff"))
     return Cells(ge, ff, exact, np.where(exact, 1.0, between.hi["all"]), ge * activity(unit))
+
+
+@cache
+def ge_per_mac(fmt: str) -> float:
+    """Gate equivalents of one multiply-accumulate a cycle of this format: of the build that the table of technologies names,
+    over its products a cycle."""
+    q = raw()["ge_per_mac"][fmt]
+    return float(cells(q["unit"], q["parameters"]).ge) / float(q["products"])
 
 
 # -- square millimetres and joules --------------------------------------------------------------------------------------

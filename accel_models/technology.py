@@ -36,11 +36,6 @@ def common() -> Mapping[str, float]:
     return {k: float(q["value"]) for k, q in raw()["common"].items()}
 
 
-def ge_per_mac(fmt: str) -> float:
-    """Gate equivalents of one multiply-accumulate a cycle, from our own synthesised baselines."""
-    return float(raw()["ge_per_mac"][fmt]["value"])
-
-
 def assumptions(*names: str) -> list[str]:
     """What areas, energies and prices rest on without being known, one a line, as the table says it; all, or those named."""
     return [f"{k} = {q['value']:g} ({q.get('note') or q.get('source', '')})" for k, q in raw()["common"].items()

@@ -93,11 +93,14 @@ _PASSED = ("estimate.py", "pieces.py", "query.py", "sweep/evaluate.py", "sweep/e
 
 @cache
 def code_version() -> str:
-    """Hash of all code and fitted parameters that an estimate rests on; device and model files count by themselves."""
-    root = {p: Path(str(resources.files(p))) for p in ("workloads", "accel_models", "sim")}
+    """Hash of all code and fitted parameters that an estimate rests on, contracts and cells of units among them; device and
+    model files count by themselves."""
+    root = {p: Path(str(resources.files(p))) for p in ("rtl", "workloads", "accel_models", "sim")}
     files = [f for p in ("workloads", "accel_models") for f in root[p].rglob("*")
              if f.suffix in (".py", ".toml") and f.parent.name not in ("devices", "systems")]
     files += [root["sim"] / name for name in _PASSED]
+    files += [root["rtl"] / name for name in ("figures.json", "builds.json", "activity.json")]
+    files += root["rtl"].glob("*/contract.py")
     if own := os.environ.get("PERFBOARD_FITTED"):
         files += Path(own).glob("*.toml")
     found = hashlib.sha256()

@@ -37,19 +37,27 @@ def _one(kind: str, shape: tuple[tuple[str, float], ...]) -> Cells:
 
 def joules(device: Device) -> dict[str, float]:
     """Energies of a multiplying engine made of units, at the node of ``[area] process`` (none without): ``cycle_j`` of one
-    array at work, ``vector_op_j`` of an operation beside it (that of a synthesised fp16 multiply-accumulate unit, which is
-    two), ``input_j`` and ``weight_j`` of a byte from its buffers."""
+    array at work (of its cells, or of what the file states for each unit, figure ``element_j``), ``vector_op_j`` of an
+    operation beside it (that of a synthesised fp16 multiply-accumulate unit, which is two), ``input_j`` and ``weight_j`` of
+    a byte from its buffers."""
     engine, node = device.matrix, device.area.process
     one = engine_cells(device)
     if engine is None or one is None or not node:
         return {}
     shape = _shape(engine)
-    found = {"cycle_j": float(work_energy(one, node=node)),
+    stated = shape.get("element_j", 0.0) * _elements(engine.kind, given(engine.kind, shape, where=device.name))
+    found = {"cycle_j": stated or float(work_energy(one, node=node)),
              "vector_op_j": float(work_energy(cells("base_fp16_mac", {}), node=node)) / 2.0}
     for name in ("input", "weight"):
         bank = shape.get(f"{name}_buffer_bytes", 0.0) / shape.get("buffer_banks", BANKS)
         found[f"{name}_j"] = float(sram_energy_per_byte(bank, node=node)) if bank else 0.0
     return found
+
+
+def _elements(kind: str, shape: dict[str, float]) -> float:
+    """Units of an array."""
+    parts = KINDS[kind].parts({name: np.asarray(value) for name, value in shape.items()})
+    return float(sum((part.instances for part in parts), np.zeros(())))
 
 
 def _shape(engine: Engine) -> dict[str, float]:
@@ -71,7 +79,8 @@ def rests(device: Device) -> dict[str, str]:
         found[kind] = f"cells: {float(one.ge):,.0f} gate equivalents an array of {', '.join(names)}, {count:g} arrays{wrong}"
         if node := device.area.process:
             found[kind] += f"; {float(area(one.ge * count, node=node)):.3g} mm2 at {node}"
-            assumed += [f"activity {float(one.toggles / one.ge):.2f} without delays on random operands",
+            activity = f"activity {float(one.toggles / one.ge):.2f} without delays on random operands"
+            assumed += [*([] if "element_j" in _shape(engine) else [activity]),
                         f"logic utilisation {common()['logic_utilisation']:g}"]
         assumed += ["placement, wiring and timing: none was done"]
     return found | ({"assumed": "; ".join(assumed)} if assumed else {})

@@ -182,7 +182,7 @@ _ELSEWHERE = {"sparse_dsp": ("sparse_dsp_chain",), "ternary": ("ternary_acc",), 
 
 #: Figures of every kind: on-chip buffers and their banks; whether a causal prompt skips what lies beyond the diagonal;
 #: arrays in each processor of a GPU.
-COMMON = ("input_buffer_bytes", "weight_buffer_bytes", "buffer_banks", "causal_skip", "arrays_per_unit")
+COMMON = ("input_buffer_bytes", "weight_buffer_bytes", "buffer_banks", "causal_skip", "arrays_per_unit", "element_j")
 #: Banks of each buffer where the file does not say: what the authors of BitMoD chose for 512 KiB (arXiv:2411.11745).
 BANKS = 8.0
 

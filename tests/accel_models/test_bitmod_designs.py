@@ -97,3 +97,15 @@ def test_areas_are_about_equal() -> None:
         assert f"{area[device]} um^2" in load_device(device).notes
         assert f"{mm2:.2f}" in load_device(device).notes
         assert mm2 == pytest.approx(whole["fp16_baseline"], rel=0.12 if device == "ant" else 0.025)
+
+
+def test_an_array_draws_for_all_its_elements() -> None:
+    """One token keeps one column of twelve or sixteen busy: the others draw as well, as the source counts."""
+    for device, (rows, cols, products, _) in ARRAYS.items():
+        one = load_device(device)
+        more = one.with_value("engine.matrix.figure.element_j", 2 * one.get("engine.matrix.figure.element_j"))
+        op = Gemm(name="p", m=1, n=4608, k=4096, a="fp16", w="int4", out="fp16")
+        once, twice = (float(np.ravel(price([op], bind([d]))[0].energy)[0]) for d in (one, more))
+        cycles = 4608 / rows * 4096 / products * (2 if products == 4 else 1)
+        elements = one.get("engine.matrix.figure.element_j") * rows * cols
+        assert twice - once == pytest.approx(cycles * elements, rel=0.02), device

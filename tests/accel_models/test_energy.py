@@ -79,7 +79,7 @@ def test_energies_that_a_file_states_of_its_parts_stand_above_borrowed_ones() ->
 
 def test_a_file_that_states_all_its_parts_draws_what_they_do_and_its_own_idle_power() -> None:
     """The static share of measured boards is theirs: fans, regulators, links."""
-    device = load_device("fp16_baseline")
+    device = load_device("fp16_baseline").with_value("engine.matrix.energy_per_op", "1.155 pJ/MAC")
     ops = [Gemm(name="g", m=1, n=4096, k=4096, a="fp16", w="fp16", out="fp16")]
     one = price(ops, bind([device]))[0]
     parts = 0.5 * 1.155e-12 * 2 * 4096**2 + 8 * 18.75e-12 * float(np.ravel(one.cost.nbytes)[0])

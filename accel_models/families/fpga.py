@@ -34,7 +34,7 @@ from accel_models.kernels import multiply
 from workloads.formats import Format, get_format
 from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
 
-#: Number format in which an array does one beat a clock at its full rate.
+#: Number format of operands that an array takes in one beat; the rates of others over that of this one say how many.
 NATIVE = "int8"
 #: Figures of a design that formulas take as they are, and what they are where a file does not say (None: it must).
 SHAPE: dict[str, float | None] = {"slices": None, "tile_m": None, "tile_n": None, "tile_k": None, "vector_n": None,
@@ -55,10 +55,8 @@ def _wires(hw: Hardware, col: Columns) -> dict[str, Array]:
     width, own = hw.figure("port_bytes", np.inf), hw.figure("port_hz", np.nan)
     port = width * np.where(np.isnan(own), hw.clock, own)
     return _given(hw, col, WIRES) | {
-        # A rate that is set by hand, or varied, changes the clock of the array; the ports keep theirs.
-        "clock": col(hw.rate_table[NATIVE] / (2.0 * hw.figure("pack", 1.0) * hw.n_units)),
-        "dram_bandwidth": col(hw.dram_bandwidth), "port_rate": col(port), "load_gap": col(hw.figure("load_gap_s", 0.0)),
-        "sync": col(hw.figure("sync_s", 0.0))}
+        "clock": col(hw.array_clock), "dram_bandwidth": col(hw.dram_bandwidth), "port_rate": col(port),
+        "load_gap": col(hw.figure("load_gap_s", 0.0)), "sync": col(hw.figure("sync_s", 0.0))}
 
 
 @cache
@@ -114,11 +112,13 @@ def problems(hw: Hardware) -> list[str]:
     used, channels = hw.figure("channels_used", 0.0), hw.figure("channels", 1.0)
     wrong = [{name: values[name] for name in values.keys() & {*POSITIVE} if values[name] <= 0 or
               (name in SHARES and values[name] > 1)} for values in hw.figures]
-    fits = np.logical_and.reduce([need <= left for left, need in zip(has, needs, strict=True)]) & (used <= channels)
+    still = ~(hw.array_clock > 0)
+    fits = ~still & np.logical_and.reduce([need <= left for left, need in zip(has, needs, strict=True)]) & (used <= channels)
     found = [""] * len(hw)
     for i in np.flatnonzero(~fits | np.array([bool(w) for w in wrong])).tolist():
         texts = [f".{name}: must be {'in (0, 1]' if name in SHARES else 'above 0'}, got {value:g}"
                  for name, value in wrong[i].items()]
+        texts += [": its arrays have no clock; give engine.matrix.clock"] * int(still[i])
         texts += [f": the design takes {need[i]:.0f} {name}, the part has {left[i]:.0f}; make slices, tiles or buffers smaller"
                   for name, left, need in zip(has._fields, has, needs, strict=True) if need[i] > left[i]]
         texts.append(f".channels_used: {used[i]:.0f}, but the memory has {channels[i]:.0f} channels")
@@ -257,8 +257,8 @@ def _lanes(hw: Hardware, col: Columns) -> dict[str, Array]:
 def adders(a: Format, w: Format, hw: Hardware) -> Array:
     """Rate (devices,) at which adder lanes take weights of a format: one addition each a clock, counted as two operations, of
     operands as wide as the array's; 0 for weights that are not ternary. [op/s]"""
-    share: Array = _multiplying(hw) / hw.n_units * (w.kind == "ternary")
-    return share * hw.rate_table[a.compute]
+    share: Array = hw.rate_table[a.compute] / hw.rate_table[NATIVE] * (w.kind == "ternary")
+    return 2.0 * _multiplying(hw) * hw.array_clock * share
 
 
 PRICERS: Mapping[type[Op], Pricer] = {Gemm: _gemm, Moe: _moe, Attention: _attention, Elementwise: _elementwise, Scan: _scan}

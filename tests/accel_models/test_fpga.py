@@ -269,7 +269,7 @@ def test_adder_lanes_are_bounded_by_look_up_tables(coded: int, build: str) -> No
     is asked for only beside it."""
     def lanes(n: int) -> Device:
         device = load_device("d5005_ternary").with_value("engine.matrix.figure.coded", coded)
-        return device.with_value("engine.matrix.units", n).with_value("engine.matrix.figure.slices", n)
+        return device.with_value("engine.matrix.figure.slices", n)
 
     most = int(2 * 933120 * 80 // stored()["ternary_acc", build]["lut"])
     check(bind([lanes(most)]))
@@ -314,6 +314,19 @@ def test_a_design_without_a_shape_is_refused() -> None:
     bare = raw.model_copy(update={"engine": {"matrix": raw.engine["matrix"].model_copy(update={"figure": {}})}})
     with pytest.raises(ValueError, match="kv260: engine figure 'slices' is missing"):
         price([Gemm(name="x", m=1, n=64, k=64, a="int8", w="int8", out="int8")], bind([Device.model_validate(bare)]))
+
+
+def test_arrays_run_at_the_clock_of_the_file() -> None:
+    """Twice the clock halves the time of arrays whose memory is far; without one there is none."""
+    device = load_device("alveo_u280")
+    op = Gemm(name="x", m=128, n=4096, k=4096, a="int8", w="int8", out="int8")
+    slow, fast = (price([op], bind([d]))[0].cost.compute.item()
+                  for d in (device, device.with_value("engine.matrix.clock", "450 MHz")))
+    assert slow / fast == pytest.approx(2)
+    assert slow == pytest.approx((np.ceil(4096 / 6) * 256 + 2) / (225e6 * 0.8))
+    hw = bind([device])
+    with pytest.raises(ValueError, match=r"alveo_u280: .*: its arrays have no clock; give engine\.matrix\.clock"):
+        check(replace(hw, array_clock=0 * hw.array_clock))
 
 
 # -- instructions ------------------------------------------------------------------------------------------------------
@@ -389,7 +402,7 @@ def test_one_ternary_lane_takes_a_clock_a_weight() -> None:
     cost = price([op], hw)[0].cost
     assert cost.compute.item() == pytest.approx(12 * 512 * 512 / 60e6, rel=1e-6)
     assert cost.nbytes.item() == pytest.approx(12 * 512 * 512 * 1.6 / 8)       # five trits a byte
-    more = load_device("d5005_ternary").with_value("engine.matrix.units", 80).with_value("engine.matrix.figure.slices", 80)
+    more = load_device("d5005_ternary").with_value("engine.matrix.figure.slices", 80)
     assert price([op], bind([more]))[0].cost.compute.item() == pytest.approx(cost.compute.item() / 80, rel=0.02)
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from rtl.harness.figures import BEGIN, END
-from rtl.harness.registry import COMPLETE, ROOT, names
+from rtl.harness.registry import COMPLETE, ROOT, names, taken
 
 TEMPLATE = "base_mac_dp"
 #: What makes the unit an engine of a device file; nothing of ``rtl`` reads it.
@@ -49,6 +49,8 @@ def skeleton(name: str, folder: Path) -> list[Path]:
         raise ValueError(f"unit name {name!r}: expected a Verilog and Python name in lower case, for instance my_unit")
     if name in names():
         raise ValueError(f"unit name {name!r}: there is one of that name already")
+    if taken(name):
+        raise ValueError(f"unit name {name!r}: Python has a module of that name; choose another")
     home = folder / name
     if home.exists():
         raise ValueError(f"{home}: exists already; choose another name or directory")

@@ -47,16 +47,27 @@ def _load_folder(folder: Path) -> Unit:
     return unit
 
 
+def taken(name: str) -> bool:
+    """Whether Python has a module of this name that is no unit."""
+    place = _place(name)
+    return place is not None and not (place / "contract.py").is_file()
+
+
+def _place(name: str) -> Path | None:
+    """The folder of the module that Python has or finds under a name."""
+    known = sys.modules.get(name) or importlib.util.find_spec(name)
+    file = getattr(known, "__file__", None) or getattr(known, "origin", None)
+    return Path(file).parent if file else Path() if known else None
+
+
 def own_module(folder: Path, part: str) -> ModuleType:
     """A module of a unit outside the package: its folder is a package itself. One of the same name elsewhere is forgotten.
 
     Raises ``ValueError`` if the name is that of something else that is installed.
     """
-    known = sys.modules.get(folder.name) or importlib.util.find_spec(folder.name)
-    place = Path(getattr(known, "__file__", None) or getattr(known, "origin", None) or folder / "__init__.py").parent
-    if place != folder:
-        if not (place / "contract.py").is_file():
-            raise ValueError(f"{folder}: Python has a module {folder.name!r} already; give the unit another name")
+    if taken(folder.name):
+        raise ValueError(f"{folder}: Python has a module {folder.name!r} already; give the unit another name")
+    if _place(folder.name) != folder:
         for name in [n for n in sys.modules if n == folder.name or n.startswith(f"{folder.name}.")]:
             del sys.modules[name]
     if str(folder.parent) in sys.path:

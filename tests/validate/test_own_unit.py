@@ -71,8 +71,10 @@ def test_a_device_made_of_it_runs_at_its_contract(tmp_path: Path) -> None:
     assert device.rates()["int8"] == 2.0 * 16 * 64 * 4 * 4 * 1e9
     kind, f = KINDS[device.matrix.kind], {k: np.asarray(v) for k, v in (("rows", 64.0), ("cols", 4.0), ("lanes", 4.0))}
     cycles = load(str(tmp_path / "mac_a")).cycles
-    assert kind.cycles(*map(np.asarray, (4.0, 128.0, 64.0, 1.0)), f) == cycles(2 * 16)
-    assert whatif("llama-2-7b", str(chip), quant="w8a8", isl=128, osl=8).data["units"]["synthesised"].startswith("cells: 676,608")
+    m, n, k, passes = (np.asarray(x) for x in (4.0, 128.0, 64.0, 1.0))
+    assert kind.cycles(m, n, k, passes, f) == cycles(2 * 16)
+    said = whatif("llama-2-7b", str(chip), quant="w8a8", isl=128, osl=8).data["units"]
+    assert said["synthesised"].startswith("cells: 676,608 gate equivalents")
 
 
 def test_another_process_knows_it_too(tmp_path: Path) -> None:
@@ -81,7 +83,8 @@ def test_another_process_knows_it_too(tmp_path: Path) -> None:
     (tmp_path / "device.pickle").write_bytes(pickle.dumps(device))
     code = ("import pickle, sys; d = pickle.load(open(sys.argv[1], 'rb')); from accel_models.families import family;"
             "from workloads.ops import Gemm; print(d.rates()['int8'], family(d.matrix.kind, d.kind)[Gemm].func.__module__)")
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "device.pickle")], text=True, capture_output=True, check=True)
+    words = [sys.executable, "-c", code, str(tmp_path / "device.pickle")]
+    done = subprocess.run(words, text=True, capture_output=True, check=True)
     assert done.stdout.split() == ["32768000000000.0", "accel_models.families.units"]
 
 

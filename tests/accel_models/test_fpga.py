@@ -396,6 +396,28 @@ def test_sparse_weights_gain_from_fewer_bytes_and_fewer_beats() -> None:
     assert 1.1 < dense.decode.time.item() / sparse.decode.time.item() < 1.6       # 4 bit become 3 (value and index)
 
 
+def test_a_ternary_model_is_bound_by_the_ports_or_by_the_lanes() -> None:
+    """BitNet b1.58: one row waits for weights; of a prompt's rows the lanes take four at a time and are what is waited for.
+    The table of words in 16 bits is no work for lanes."""
+    def bound(rows: float, lanes: float = 104, **change: float) -> dict[str, float]:
+        device = load_device("u280_ternary").with_value("engine.matrix.figure.tile_n", lanes)
+        device = device.with_value("engine.matrix.figure.vector_n", 4 * lanes)
+        for key, value in change.items():
+            device = device.with_value(f"engine.matrix.figure.{key}", value)
+        op = Gemm(name="x", m=rows, n=2560, k=2560, a="int8", w="ternary", out="int8")
+        return {k: v.item() for k, v in attribute(price([op], bind([device]))[0].cost).items()}
+
+    assert bound(1)["memory"] > 0 == bound(1)["compute"]
+    assert bound(256)["compute"] > 0 == bound(256)["memory"]
+    assert bound(1, lanes=4)["compute"] > 0 == bound(1, lanes=4)["memory"]              # 48 x 20 lanes: too few for one row
+    assert bound(256, port_bytes=0.25)["memory"] > 0 == bound(256, port_bytes=0.25)["compute"]
+    e = run("u280_ternary", model="microsoft/bitnet-b1.58-2B-4T-bf16", quant="", isl=128, osl=64)
+    assert e.decode
+    parts = {op.name: p for op, p in zip(e.decode.ops, e.decode.priced, strict=True)}
+    table = attribute(parts["lm_head"].cost)
+    assert table["memory"] > 0.2 * e.decode.time.item()
+
+
 def test_one_ternary_lane_takes_a_clock_a_weight() -> None:
     hw = bind([load_device("d5005_ternary")])
     op = Gemm(name="block", m=1, n=12 * 512, k=512, a="int8", w="ternary", out="int8")

@@ -107,7 +107,13 @@ UNIT = Unit(
     ),
     bins=bins,
     uses=("lut_dot/lut_lane.v",),
-    survivors={"pq_score: off-by-one: for (n = 0; n < C*ENTRIES; n = n + 1) -> for (n = 0; n <= C*ENTRIES; n = n + 1)":
-               "a place behind the last entry of the tables: nothing is written there"},
+    survivors={
+        "pq_score: off-by-one: for (n = 0; n < C*ENTRIES; n = n + 1) -> for (n = 0; n <= C*ENTRIES; n = n + 1)":
+            "a place behind the last entry of the tables: nothing is written there",
+        "pq_score: off-by-one: for (g = 0; g < LANES; g = g + 1) begin : g_lane -> "
+        "for (g = 0; g <= LANES; g = g + 1) begin : g_lane": "the sum of a lane too many goes nowhere",
+        "pq_score: constant: lut_lane #(.K(B+1), .T_W(T_W), .SH_W(1), .ACC_W(LANE_W)) lane ( -> "
+        "lut_lane #(.K(B+1), .T_W(T_W), .SH_W(0), .ACC_W(LANE_W)) lane (": "the amount of the shift is tied to 0 at any width",
+    },
     synth={"8x4x4": {}, "8x4x4 T16": {"T_W": 16}, "16x4x4": {"M": 16}},
 )

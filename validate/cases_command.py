@@ -126,6 +126,8 @@ def figure(x: float, unit: str) -> str:
         return f"{x:.2f}"
     if unit == "s":
         return f"{x:.3g} s" if x >= 1 else f"{x * 1e3:.3g} ms" if x >= 1e-3 else f"{x * 1e6:.3g} us"
+    if unit.startswith("op/"):
+        return f"{x / 1e12:.3g} T{unit}"
     return f"{x / 1e9:.3g} GB" if unit == "B" else f"{x:.3g} {unit}"
 
 

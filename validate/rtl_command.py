@@ -61,7 +61,7 @@ def chosen_units(names: tuple[str, ...]) -> list[Unit]:
     return [registry.load(n) for n in (names or registry.names())]
 
 
-@rtl.command("list")
+@rtl.command("list", short_help="All units: parameters, parameter sets, what they are.")
 @format_option
 def list_units(fmt: str) -> None:
     """All units: class, parameters, parameter sets, what they are.
@@ -74,7 +74,7 @@ def list_units(fmt: str) -> None:
     print_rows(("unit", "class", "parameters", "sets", "sets_thorough", "what"), rows, fmt)
 
 
-@rtl.command("verify")
+@rtl.command("verify", short_help="Prove units in a simulator; faults; coverage.")
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=N", help="One parameter set in place of the unit's own.")
 @click.option("--thorough", is_flag=True, help="All parameter sets, seeds 0..1023.")
@@ -113,7 +113,7 @@ def verify_command(units: tuple[str, ...], params: tuple[str, ...], thorough: bo
 
 # -- area ------------------------------------------------------------------------------------------------------------
 
-@rtl.command("synth")
+@rtl.command("synth", short_help="Gate equivalents, LUT, DSP by Yosys.")
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=N", help="One parameter set in place of the unit's own.")
 @click.option("--fpga/--no-fpga", default=True, show_default=True, help="Also map to UltraScale+ LUTs, DSPs and flip-flops.")
@@ -156,7 +156,7 @@ rtl.add_command(compare)
 
 # -- a user's own ----------------------------------------------------------------------------------------------------
 
-@rtl.command("inspect")
+@rtl.command("inspect", short_help="What a Verilog file holds.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @format_option
 def inspect_file(file: str, fmt: str) -> None:
@@ -174,7 +174,7 @@ def inspect_file(file: str, fmt: str) -> None:
     print_rows(("module", "what", "name", "bits", "default_or_module"), rows, fmt)
 
 
-@rtl.command("new")
+@rtl.command("new", short_help="A unit of your own to start from.")
 @click.argument("name")
 @click.option("--dir", "folder", type=click.Path(file_okay=False), default=".", show_default=True, help="Where to write it.")
 def new_unit(name: str, folder: str) -> None:

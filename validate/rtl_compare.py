@@ -21,7 +21,7 @@ NUMBERS = ("runs", "shortest", "longest", "contract_edges", "rtl_edges", *AREA[3
 SUFFIXES = (".svg", ".png")
 
 
-@click.command("compare")
+@click.command("compare", short_help="Cycles of contract and RTL; area against multipliers.")
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
 @click.option("--thorough", is_flag=True, help="Cycles of all parameter sets, not of the fast ones alone.")
 @click.option("--only", type=click.Choice(("cycles", "area")), default=None,

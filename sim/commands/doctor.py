@@ -40,7 +40,7 @@ def doctor(fmt: str) -> None:
         found = _version(name)
         rows.append((name, extra or "core", found or "missing", _note(extra, found, _pinned(text))))
     known = {extra for _, extra in map(_parse, requires("perfboard") or [])}
-    rows += [(f"extra {extra!r}", extra, "unknown", f"this installation is older than it: install perfboard again; it adds {what}")
+    rows += [(f"extra {extra!r}", extra, "unknown", f"adds {what}; this installation is older: install perfboard again")
              for extra, what in ADDS.items() if extra not in known]
     rows.append(_libpython())
     for program, use in PROGRAMS.items():

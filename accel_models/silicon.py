@@ -80,24 +80,26 @@ def _btc_popcount_gemm(p: Mapping[str, Array]) -> Terms:
 
 
 def _lut_mpgemm_tile(p: Mapping[str, Array]) -> Terms:
-    lanes, entries = p["M"] * p["N"], 2.0 ** (p["K"] - 1)
-    shifted = np.minimum(p["T_W"] + 2.0 ** p["SH_W"] - 1, p["ACC_W"])
-    return {"select": lanes * entries * p["T_W"], "decode": lanes * entries, "entry": lanes * p["T_W"],
-            "shifters": lanes * shifted * p["SH_W"], "accumulators": lanes * p["ACC_W"],
-            "tables": p["M"] * entries * p["T_W"], "unit": np.ones_like(lanes)}
+    lanes, entries, tables = p["M"] * p["N"], 2.0 ** (p["K"] - 1), p.get("P", np.ones(()))
+    lookups, summed = lanes * tables, p["T_W"] + np.where(tables > 1, _log2(tables) + 1, 0.0)
+    shifted = np.minimum(summed + 2.0 ** p["SH_W"] - 1, p["ACC_W"])
+    return {"select": lookups * entries * p["T_W"], "entry": lookups * p["T_W"],
+            "sums": np.where(tables > 1, lookups * summed, 0.0), "shifters": lanes * shifted * p["SH_W"],
+            "accumulators": lanes * p["ACC_W"], "tables": p["M"] * tables * entries * p["T_W"], "unit": np.ones_like(lanes)}
 
 
 def _lut_table_gen(p: Mapping[str, Array]) -> Terms:
     entries, width = 2.0 ** (p["K"] - 1), p["A_W"] + _log2(p["K"]) + 1
+    stages = _log2(np.maximum(width - p["Q_W"], 0.0) + 1)
     return {"sums": entries * width, "operands": p["K"] * p["A_W"], "rounding": p["Q"] * entries * width,
-            "exponent": p["Q"] * p["K"] * p["A_W"]}
+            "shifters": p["Q"] * entries * width * stages, "exponent": p["Q"] * p["K"] * p["A_W"]}
 
 
 def _shift_mac(p: Mapping[str, Array]) -> Terms:
     whole = 1.0 - p["FP"]
     width = p["A_W"] + 2.0 ** (p["B"] - 1) - 1
     return {"shifters": whole * p["L"] * width * (p["B"] - 1), "terms": whole * p["L"] * width, "accumulator": p["ACC_W"],
-            "floats": p["FP"] * p["L"], "floats_wide": p["FP"] * p["L"] * p["B"]}
+            "floats": p["FP"] * p["L"], "floats_wide": p["FP"] * p["L"] * p["B"], "floats_sum": p["FP"] * p["ACC_W"]}
 
 
 def _ternary_acc(p: Mapping[str, Array]) -> Terms:

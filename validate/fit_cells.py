@@ -30,8 +30,7 @@ from validate.study import DATE, OUT
 BUILDS: dict[str, tuple[Params, ...]] = {
     "base_fp16_mac": ({"AM": 16}, {"AM": 26}, {"AM": 13}),
     "base_mac_dp": ({"L": 1}, {"L": 16, "B_W": 4}, {"L": 4, "A_W": 16}, {"L": 8, "A_W": 4, "B_W": 4}, {"L": 32},
-        {"L": 8, "A_W": 16, "B_W": 16, "ACC_W": 40}, {"L": 8, "ACC_W": 24}, {"L": 2}, {"L": 8, "B_W": 2},
-        {"L": 64, "A_W": 4, "B_W": 4}),
+        {"L": 8, "A_W": 16, "B_W": 16, "ACC_W": 40}, {"L": 8, "ACC_W": 24}, {"L": 2}, {"L": 8, "B_W": 2}),
     "bitmod_unit": ({"ACC_W": 20}, {"D_W": 4}, {"ACC_W": 28}, {"ACC_W": 20, "D_W": 4}),
     "bitserial_mac": ({"LANES": 32}, {"LANES": 64}, {"LANES": 8, "BPC": 4}, {"LANES": 32, "BPC": 4}, {"A_W": 16},
         {"A_W": 4, "BPC": 2}, {"W_MAX": 4, "ACC_W": 24}, {"LANES": 128}, {"LANES": 64, "BPC": 2}),
@@ -46,9 +45,10 @@ BUILDS: dict[str, tuple[Params, ...]] = {
         {"M": 2, "N": 16, "W_MAX": 8, "PW": 4}, {"M": 1, "N": 32}, {"M": 4, "N": 8, "K": 3, "T_W": 8},
         {"M": 1, "N": 16, "K": 6, "T_W": 8}, {"M": 2, "N": 8, "K": 5, "T_W": 8, "ACC_W": 24}),
     "lut_table_gen": ({"K": 2}, {"K": 3}, {"K": 5}, {"A_W": 16}, {"K": 2, "Q": 1}, {"K": 3, "Q": 1}, {"K": 5, "Q": 1},
-        {"K": 3, "A_W": 16}),
+        {"K": 3, "A_W": 16}, {"K": 3, "Q": 1, "A_W": 16}, {"K": 5, "Q": 1, "A_W": 16}),
     "shift_mac": ({"L": 4}, {"L": 32, "B": 4}, {"L": 8, "A_W": 16}, {"L": 16, "B": 2}, {"L": 64},
-        {"L": 4, "B": 4, "ACC_W": 24}, {"L": 8, "B": 4}, {"L": 32}),
+        {"L": 4, "B": 4, "ACC_W": 24}, {"L": 8, "B": 4}, {"L": 32}, {"FP": 1, "L": 4},
+        {"FP": 1, "L": 8, "B": 4}, {"FP": 1, "L": 32}, {"FP": 1, "L": 8, "B": 2}),
     "sparse_dsp_chain": ({"M": 8}, {"M": 2}, {"D": 4, "M": 8}, {"ACC_W": 24}),
     "ternary_acc": ({"L": 10}, {"L": 40}, {"NO": 8}, {"NO": 1}, {"L": 40, "NO": 2, "PACK": 1}, {"A_W": 16, "L": 10},
         {"ACC_W": 24, "L": 10, "NO": 2}, {"L": 80, "NO": 2}),
@@ -72,7 +72,7 @@ def table(unit: str, figure: str) -> tuple[list[str], Array, Array]:
 
 def positive(x: Array, y: Array) -> Array:
     """Least squares of relative errors with coefficients of at least 0."""
-    used = np.ones(x.shape[1], dtype=np.bool_)
+    used = np.asarray(x.any(axis=0))
     found = np.zeros(x.shape[1])
     while used.any():
         found[:] = 0.0

@@ -160,7 +160,8 @@ def page() -> str:
         "the fitted load (`python -m rtl.harness.activity`).", "", *_activities(),
         "## Factors by node", "",
         "A change of an output costs " + ", ".join(f"{1e15 * toggle_energy(n):.2f} fJ at {n} nm" for n in technology.nodes())
-        + ".", "", *_factors(), "Memories:", "", *_memories(),
+        + ".", "", *_factors(),
+        "Memories, which were compared with nothing beyond the figures they are made from:", "", *_memories(),
         "## Assumed", "", *(f"- {line}" for line in technology.assumptions()), "",
         "## Sources", "", *(f"- **{k}**: {v}" for k, v in (published()["sources"] | raw["sources"]).items()), ""]
     return "\n".join(lines)

@@ -50,7 +50,7 @@ def test_errors_against_published_figures_do_not_grow() -> None:
     """Areas of other people's units and ours differ by what they hold; what computes the same is within 25 % at 28 nm."""
     assert typical(checks("um2"))[1] < 2.0
     assert typical(checks("pj"))[1] < 1.8
-    assert all(c.row["source"] != "horowitz" for c in checks("pj"))
+    assert all(c.row["source"] != "operations" for c in checks("pj"))
     same = {q: next(c.ratio for c in compared(q) if c.row["what"] == "FP16 element") for q in ("um2", "pj")}
     assert same["um2"] == pytest.approx(0.85, abs=0.02)
     assert same["pj"] == pytest.approx(1.21, abs=0.03)

@@ -190,6 +190,12 @@ BANKS = 8.0
 _STATED = ("fp16", "bf16", "fp8", "int8", "int4", "int1")
 
 
+def own_files(kind: str) -> list[Path]:
+    """What a user's own kind says is read from these files; none for the kinds of the package."""
+    found = [Path(kind) / name for name in ("engine.py", "contract.py", "figures.json")] if "/" in kind else []
+    return [f for f in found if f.is_file()]
+
+
 def figures(kind: str) -> tuple[str, ...]:
     """Names of all figures that an engine of this kind may have; none for a kind that is not made of units."""
     return (*KINDS[kind].figures, *COMMON) if kind in KINDS else ()

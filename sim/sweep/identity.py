@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.registry import load_system
+from accel_models.units import own_files
 from sim.sweep import parameters as par
 from sim.sweep.evaluate import stored
 from sim.sweep.space import Columns, Space
@@ -67,10 +68,18 @@ def digest(value: Any) -> str:
 def contents(space: Space) -> dict[tuple[str, str], dict[str, str]]:
     """Hashes of what each pair of model and device of the space rests on."""
     models = {m: _model(m, _changed(m)) for m in space.models}
-    devices = {d: digest(load_system(d).model_dump(mode="json")) for d in space.devices}
+    devices = {d: _device(d) for d in space.devices}
     code = code_version() + (simulated_version() if space.experiment.sweep.evaluator == "events" else "")
     return {(m, d): {"model": f"{m} {mh}", "device": f"{d} {dh}", "code": code}
             for m, mh in models.items() for d, dh in devices.items()}
+
+
+def _device(name: str) -> str:
+    """Of the files of a system, and of a user's own units that its engines are made of."""
+    system = load_system(name)
+    whole: Any = system.model_dump(mode="json")
+    files = [f for d in system.devices for e in d.engine.values() for f in own_files(e.kind)]
+    return digest([whole, [hashlib.sha256(f.read_bytes()).hexdigest() for f in files]] if files else whole)
 
 
 def _changed(model: str) -> float:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from accel_models.registry import load_device
-from accel_models.units import KINDS, rates
+from accel_models.units import KINDS, own_files, rates
 from rtl.harness.new import skeleton
 from rtl.harness.registry import load
 from sim.api import whatif
 from sim.cli import main
+from sim.sweep.identity import _device
 
 PAGE = Path(__file__).parents[2] / "docs" / "own_unit.md"
 Capture = pytest.CaptureFixture[str]
@@ -130,3 +131,13 @@ def test_an_engine_that_is_none_is_told(tmp_path: Path) -> None:
 def test_a_name_that_python_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'json': Python has a module of that name"):
         skeleton("json", tmp_path)
+
+
+def test_a_sweep_knows_when_the_unit_was_changed(tmp_path: Path) -> None:
+    chip, unit = make(tmp_path, "mac_g"), tmp_path / "mac_g"
+    assert own_files("int_mac") == []
+    seen = [_device(str(chip))]
+    for name in ("engine.py", "contract.py", "figures.json"):
+        (unit / name).write_text((unit / name).read_text() + "\n")
+        seen.append(_device(str(chip)))
+    assert len(set(seen)) == 4

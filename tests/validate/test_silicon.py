@@ -49,7 +49,7 @@ def test_the_load_of_an_output_is_fitted_to_the_rows_marked_so() -> None:
 def test_errors_against_published_figures_do_not_grow() -> None:
     """Areas of other people's units and ours differ by what they hold; what computes the same is within 25 % at 28 nm."""
     assert typical(checks("um2"))[1] < 2.0
-    assert typical(checks("pj"))[1] < 1.8
+    assert typical(checks("pj"))[1] < 1.75
     assert all(c.row["source"] != "operations" for c in checks("pj"))
     same = {q: next(c.ratio for c in compared(q) if c.row["what"] == "FP16 element") for q in ("um2", "pj")}
     assert same["um2"] == pytest.approx(0.85, abs=0.02)

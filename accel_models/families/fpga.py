@@ -9,10 +9,8 @@ What nothing was measured for is ``assumed`` and sure to a factor of two; a desi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources as package
 
 import numpy as np
 
@@ -31,6 +29,8 @@ from accel_models.cost.fpga import (
 from accel_models.cost.terms import Array, Cost
 from accel_models.families.general import Pricer
 from accel_models.kernels import multiply
+from rtl.harness.builds import synthesised as synthesised_builds
+from rtl.harness.registry import load
 from workloads.formats import Format, get_format
 from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
 
@@ -60,15 +60,11 @@ def _wires(hw: Hardware, col: Columns) -> dict[str, Array]:
 
 
 @cache
-def _synthesised() -> dict[tuple[str, str], dict[str, float]]:
-    """(unit, build) -> its row of ``rtl/figures.json``."""
-    text = package.files("rtl").joinpath("figures.json").read_text(encoding="utf-8")
-    return {(row["unit"], row["build"]): row for row in json.loads(text)}
-
-
-def _as_synthesised(unit: str, build: str, lanes: float) -> Array:
-    """[multipliers or adder lanes of the build, DSP, LUT, flip-flops]"""
-    row = _synthesised()[unit, build]
+def _as_synthesised(unit: str, **parameters: int) -> Array:
+    """[multipliers or adder lanes of a build, DSP, LUT, flip-flops], from ``rtl/figures.json``."""
+    wanted = load(unit).resolve(parameters)
+    row = next(row for build, row in synthesised_builds(unit) if build == wanted)
+    lanes = wanted["D"] if unit == "sparse_dsp_chain" else wanted["L"] * wanted["NO"]
     return np.array([lanes, row["dsp"], row["lut"], row["fpga_ff"]], dtype=np.float64)
 
 
@@ -81,10 +77,9 @@ def _built(hw: Hardware) -> tuple[Array, Built]:
     """Multipliers or lanes of one unit, and what the unit takes: a chain of eight (of four where beats are so short), lanes
     with the decoder of five weights in a byte (``coded``) or with weights of two bits."""
     chains, narrow = _chains(hw) > 0, hw.figure("tile_k") <= 4
-    chain = np.where(narrow[:, None], _as_synthesised("sparse_dsp_chain", "D 4", 4.0),
-                     _as_synthesised("sparse_dsp_chain", "D 8", 8.0))
-    adders = np.where(hw.figure("coded", 1.0)[:, None] > 0, _as_synthesised("ternary_acc", "20x4 packed", 80.0),
-                      _as_synthesised("ternary_acc", "20x4", 80.0))
+    chain = np.where(narrow[:, None], _as_synthesised("sparse_dsp_chain", D=4), _as_synthesised("sparse_dsp_chain", D=8))
+    adders = np.where(hw.figure("coded", 1.0)[:, None] > 0, _as_synthesised("ternary_acc", PACK=1),
+                      _as_synthesised("ternary_acc", PACK=0))
     lanes, dsp, lut, ff = np.where(chains[:, None], chain, adders).T
     # What a file states of its own design, per multiplier or lane, stands above.
     lut, ff = (np.where(np.isnan(own := hw.figure(f"{name}_per_mac", np.nan)), found, own * lanes)

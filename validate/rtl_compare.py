@@ -140,8 +140,9 @@ def _draw(path: Path, units: Sequence[Unit]) -> None:
         if (e.name or "").split(".")[0] != "matplotlib":
             raise
         raise MissingExtra("plots", "drawing a figure") from None
-    chosen = {u.name for u in units}
-    rows = [d for d in densities(units) if d.unit in chosen or d.unit in figures.BASELINES]
+    every, chosen = densities(units), {u.name for u in units}
+    formats = {d.format for d in every if d.unit in chosen}
+    rows = [d for d in every if d.format in formats and d.unit in {*chosen, *figures.BASELINES}]
     path.write_bytes(module.area_figure(rows, path.suffix.lower().removeprefix(".")))
     note(f"wrote {path}")
 

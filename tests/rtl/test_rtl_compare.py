@@ -105,6 +105,15 @@ def test_figure(form: str, tmp_path: Path, capsys: Capture) -> None:
         assert all(f in text for f in ("W2xFP16", "W4A8", "lut_mpgemm_tile", "smallest multiplier unit"))
 
 
+def test_figure_of_one_unit_shows_its_formats(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert run("lut_dot", "--only", "area", "--figure", str(tmp_path / "a.svg")) == 0
+    text = (tmp_path / "a.svg").read_text()
+    assert "W4A8" in text
+    assert "W8A8" not in text
+    assert "ternary_acc" not in text
+
+
 @pytest.mark.parametrize(("args", "message"), [
     (["--figure", "a.pdf"], "expected one of .svg, .png"),
     (["--format", "csv"], "--only cycles or --only area"),

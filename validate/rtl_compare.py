@@ -104,6 +104,8 @@ def area_rows(units: Sequence[Unit]) -> list[list[Any]]:
         if u.formats and not figures.of(u):
             where = u.name if figures.kept_in(u) == figures.PATH else figures.kept_in(u).parent
             note(f"{u.name}: no area yet: perfboard rtl synth {where} --write")
+    if not any(u.formats for u in units):
+        note(f"{', '.join(chosen)}: no products of their own (formats in contract.py), so no area per product")
     return found
 
 

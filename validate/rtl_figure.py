@@ -26,7 +26,7 @@ ROW = 0.34                       #: height of one format [inch]
 def area_figure(rows: Sequence[Density], form: str) -> bytes:
     """All formats of ``rows`` as "svg" or "png". Raises ``ValueError`` where there is nothing to draw."""
     if not rows:
-        raise ValueError("no unit has figures of synthesis to draw; perfboard rtl synth --write makes them")
+        raise ValueError("nothing to draw: no unit asked for multiplies and is synthesised (perfboard rtl synth --write)")
     with matplotlib.rc_context(STYLE):
         fig = _figure(rows)
         return png(fig, dpi=160) if form == "png" else svg(fig, {}, False, "Area by format").encode()

@@ -67,7 +67,8 @@ def test_a_difference_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: Ca
 
 
 def test_areas_are_those_of_the_figures_over_the_products_per_cycle() -> None:
-    rows = {(r[0], r[1], r[2]): dict(zip(rtl_compare.AREA, r, strict=True)) for r in rtl_compare.area_rows([load(n) for n in names()])}
+    every = rtl_compare.area_rows([load(n) for n in names()])
+    rows = {(r[0], r[1], r[2]): dict(zip(rtl_compare.AREA, r, strict=True)) for r in every}
     tile = rows["W2A8", "lut_mpgemm_tile", "ACC 24"]
     assert tile["macs_per_cycle"] == 2 * 64 * 4 / 2
     assert tile["ge"] == round(figures.stored()["lut_mpgemm_tile", "ACC 24"]["ge"])

@@ -74,4 +74,5 @@ def test_a_whole_page_takes_what_the_contract_says() -> None:
     """16 384 weights, 163 protected: 8358 edges from the command, and 128 before it for the vector."""
     out = verify(load("flash_page_gemv"), {}, tests="contract")
     assert not out.failed, out.failed
-    assert [(r["work"]["entries"], r["rtl"]) for r in out.record["cycles"]] == [(163, 8358 + 128), (0, 8194 + 128)]
+    took = [(r["work"]["entries"], r["rtl"]) for r in out.record["cycles"]]      # each from reset, then behind another job
+    assert took == [(163, 8358 + 128)] * 2 + [(0, 8194 + 128)] * 2

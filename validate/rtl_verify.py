@@ -15,6 +15,7 @@ from rtl.harness import coverage as cov
 from rtl.harness import kept, mutate, results
 from rtl.harness.junit import junit
 from rtl.harness.lint import lint, stops
+from rtl.harness.registry import fingerprint
 from rtl.harness.run import SEEDS, Outcome, verify
 from rtl.harness.unit import Params, Unit
 from sim.output import note, print_json, print_rows
@@ -133,7 +134,8 @@ def mutate_units(units: Sequence[Unit], count: int | None, write: bool, fmt: str
     """Campaign over units, kept unit by unit; exit code 1 if a fault survives without a written reason."""
     found = []
     for unit in units:
-        found.append(mutate.record(unit, mutate.examine(unit, count, tell=_tell_verdict)))
+        text = fingerprint(unit)
+        found.append(mutate.record(unit, mutate.examine(unit, count, tell=_tell_verdict), text))
         if write:
             results.store("mutation", found[-1])
     print_rows(results.MUTATION, [results.fault_row(r) for r in found], fmt)

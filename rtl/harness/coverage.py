@@ -71,7 +71,7 @@ def measure(unit: Unit, tell: Callable[[Outcome], None] = lambda o: None) -> tup
     ``bins``, ``line``, ``branch``, ``toggle``: [reached, there are]. ``open``: points not reached, no reason
     written.
     """
-    runs, bins = [], [0, 0]
+    runs, bins, text = [], [0, 0], fingerprint(unit)
     with tempfile.TemporaryDirectory(prefix="perfboard-coverage-") as tmp:
         for i, params in enumerate((*unit.fast, *unit.thorough)):
             out = verify(unit, params, coverage=(dat := Path(tmp) / f"{i}.dat"))
@@ -82,5 +82,5 @@ def measure(unit: Unit, tell: Callable[[Outcome], None] = lambda o: None) -> tup
             reached, left = len(out.record["bins"]), len(out.record["missed"])
             bins = [bins[0] + reached, bins[1] + reached + left]
     hits = merge(runs)
-    return hits, {"unit": unit.name, "verilog": fingerprint(unit), "bins": bins, **{k: list(share(hits, k)) for k in KINDS},
+    return hits, {"unit": unit.name, "verilog": text, "bins": bins, **{k: list(share(hits, k)) for k in KINDS},
                   "open": sum(len(missed(hits, k, tuple(unit.waived))) for k in KINDS)}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rtl.harness import toolchain
-from rtl.harness.registry import fingerprint, home, sources
+from rtl.harness.registry import home, sources
 from rtl.harness.run import verify
 from rtl.harness.unit import Mutant, Params, Unit
 
@@ -179,17 +179,17 @@ def examine(unit: Unit, count: int | None = None, *, workers: int = 2,
     return found
 
 
-def record(unit: Unit, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def record(unit: Unit, verdicts: Sequence[Verdict], verilog: str) -> dict[str, Any]:
     """What a campaign found, as data.
 
     ``listed`` and, by kind, ``generated``: [killed, judged]. ``possible``: generated faults there are; ``not_compiled``:
-    those tried and not counted. ``survivors``: keys. ``verilog``: of which text this holds.
+    those tried and not counted. ``survivors``: keys. ``verilog``: fingerprint of the text when it began.
     """
     kinds: dict[str, list[int]] = {}
     for v in verdicts:
         if v.counted:
             killed, judged = kinds.get(v.fault.kind, (0, 0))
             kinds[v.fault.kind] = [killed + bool(v.by), judged + 1]
-    return {"unit": unit.name, "verilog": fingerprint(unit), "listed": kinds.pop("listed", [0, 0]),
+    return {"unit": unit.name, "verilog": verilog, "listed": kinds.pop("listed", [0, 0]),
             "generated": dict(sorted(kinds.items())), "possible": len(generated(unit)),
             "not_compiled": sum(not v.counted for v in verdicts), "survivors": [v.fault.key for v in verdicts if not v.by]}

@@ -59,6 +59,10 @@ UNIT = Unit(
         Mutant("exponent off by one", "e = b - (Q_W - 2);", "e = b - (Q_W - 1);", {"Q": 1}, "lut_table_round"),
     ),
     bins=bins,
+    survivors={
+        "lut_table_gen: constant: hi = {HIS*HI_W{1'b0}}; -> hi = {HIS*HI_W{1'b1}};": "start value; the loop assigns every bit",
+        "lut_table_round: off-by-one: if (value > TOP) value = TOP; -> if (value >= TOP) value = TOP;": "TOP set to TOP stays TOP",
+    },
     waived={"entry[0]": "the bit appended below an entry is 0 until the shift", "lost[": "bits above the largest exponent",
             "mag[": "the top bit of a magnitude in ones' complement is 0"},
     synth={"A8": {}, "A8 rounded": {"Q": 1}, "A16 rounded": {"Q": 1, "A_W": 16}},

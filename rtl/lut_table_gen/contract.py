@@ -61,7 +61,8 @@ UNIT = Unit(
     bins=bins,
     survivors={
         "lut_table_gen: constant: hi = {HIS*HI_W{1'b0}}; -> hi = {HIS*HI_W{1'b1}};": "start value; the loop assigns every bit",
-        "lut_table_round: off-by-one: if (value > TOP) value = TOP; -> if (value >= TOP) value = TOP;": "TOP set to TOP stays TOP",
+        "lut_table_round: off-by-one: if (value > TOP) value = TOP; -> if (value >= TOP) value = TOP;":
+            "TOP set to TOP stays TOP",
     },
     waived={"entry[0]": "the bit appended below an entry is 0 until the shift", "lost[": "bits above the largest exponent",
             "mag[": "the top bit of a magnitude in ones' complement is 0"},

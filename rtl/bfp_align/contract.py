@@ -94,6 +94,13 @@ UNIT = Unit(
         Mutant("adv without out_ready", "adv     = !out_valid_q | out_ready;", "adv     = !out_valid_q;"),
     ),
     bins=bins,
+    survivors={
+        "bfp_align: off-by-one: for (i = 0; i < LANES; i = i + 1) begin -> for (i = 0; i <= LANES; i = i + 1) begin":
+            "a lane too many lies outside every vector: nothing is written there",
+        "bfp_align: off-by-one: if (field[(i+s)*5 +: 5] > field[i*5 +: 5]) field[i*5 +: 5] = field[(i+s)*5 +: 5]; -> "
+        "if (field[(i+s)*5 +: 5] >= field[i*5 +: 5]) field[i*5 +: 5] = field[(i+s)*5 +: 5];":
+            "of two equal exponents either is the larger",
+    },
     waived={"x[0]": "the bit appended below a significand is 0 until the shift",
             "store_q[2][": "of stores up to 256 bits, the widest that are counted, this beat holds padding: 0",
             "store_q[3][": "of stores up to 256 bits, the widest that are counted, this beat holds padding: 0"},

@@ -32,18 +32,19 @@ class TileBench(Bench):
             name: str = "") -> Job:
         """Tiles of a: int[D, M, Ktot] by codes q: int[D, N, Ktot]; exponents int[D, G, M] stand for quantised tables."""
         p, w, k = self.p, clamped(wbits, self.p["W_MAX"]), self.p["K"]
-        tiles, groups = a.shape[0], a.shape[2] // k
+        step = k * p["P"]
+        tiles, groups = a.shape[0], a.shape[2] // step
         e = np.zeros((tiles, groups, p["M"]), dtype=np.int64) if exps is None else exps
-        tables = [{"data": pack(lut_table(a[d, :, g * k:(g + 1) * k], k), p["T_W"]), "exp": pack(e[d, g], p["SH_W"])}
-                  for d, g in product(range(tiles), range(groups))]
+        tables = [{"data": pack(lut_table(a[d].reshape(p["M"], groups, p["P"], k)[:, g], k), p["T_W"]),
+                   "exp": pack(e[d, g], p["SH_W"])} for d, g in product(range(tiles), range(groups))]
         planes: list[Beat] = []
         for d in range(tiles):
-            idx = lut_encode(q[d], w, k)                                        # [N, G, W]
+            idx = lut_encode(q[d], w, k).reshape(p["N"], groups, p["P"], w)
             for g, i in product(range(groups), range(w)):
                 # the last flag counts on the last plane only: elsewhere it is noise
                 noise = 1 if rng is None else int(rng.integers(0, 2))
-                planes.append({"idx": pack(idx[:, g, i], k), "last": int(g == groups - 1) if i == w - 1 else noise})
-        scaled = a * np.repeat(1 << e.transpose(0, 2, 1), k, axis=2)
+                planes.append({"idx": pack(idx[:, g, :, i], k), "last": int(g == groups - 1) if i == w - 1 else noise})
+        scaled = a * np.repeat(1 << e.transpose(0, 2, 1), step, axis=2)
         sums = scaled @ (2 * q - ((1 << w) - 1)).transpose(0, 2, 1)             # the oracle: no table, no plane
         return Job({"tbl": tables, "w": planes}, {"wbits": wbits},
                    {"tiles": tiles, "groups": groups, "wbits": w, "m": p["M"]},
@@ -54,8 +55,9 @@ class TileBench(Bench):
 
     def operands(self, rng: np.random.Generator, tiles: int, groups: int, wbits: int) -> tuple[Ints, Ints]:
         p, top = self.p, 1 << (self.a_w - 1)
-        return (rng.integers(-top, top, (tiles, p["M"], groups * p["K"])),
-                rng.integers(0, 1 << clamped(wbits, p["W_MAX"]), (tiles, p["N"], groups * p["K"])))
+        k = groups * p["K"] * p["P"]
+        return (rng.integers(-top, top, (tiles, p["M"], k)),
+                rng.integers(0, 1 << clamped(wbits, p["W_MAX"]), (tiles, p["N"], k)))
 
     def random_job(self, rng: np.random.Generator) -> Job:
         p, tiles, groups = self.p, int(rng.integers(1, 4)), int(rng.integers(1, 4))
@@ -84,7 +86,7 @@ class TileBench(Bench):
             yield self.job(a, q, p["W_MAX"] + 1, name="width above W_MAX is read as W_MAX, flagged")
         every = (np.arange(1 << p["K"])[:, None, None] + np.arange(p["N"])[:, None]) >> np.arange(p["K"]) & 1
         a, _ = self.operands(np.random.default_rng(14), 1 << p["K"], 1, 1)
-        yield self.job(a, every, 1, name="every index in every column")
+        yield self.job(a, np.tile(every, p["P"]), 1, name="every index in every column")
         yield from self.whole_products()
 
     def whole_products(self) -> Iterator[Job]:
@@ -101,10 +103,11 @@ class TileBench(Bench):
         rows: list[Beat] = []
         for g in range(len(seen["w"]) // w):
             table, planes = seen["tbl"][g], seen["w"][g * w:(g + 1) * w]
-            entries = unpack(table["data"], p["T_W"], p["M"] << (p["K"] - 1)).reshape(p["M"], -1)
+            entries = unpack(table["data"], p["T_W"], p["M"] * p["P"] << (p["K"] - 1)).reshape(p["M"], p["P"], -1)
             exps = unpack(table["exp"], p["SH_W"], p["M"], signed=False)
-            idx = np.stack([unpack(x["idx"], p["K"], p["N"], signed=False) for x in planes], axis=1)
-            total = total + tile_planes(entries, exps, idx, p["K"])
+            codes = [unpack(x["idx"], p["K"], p["N"] * p["P"], signed=False) for x in planes]
+            idx = np.stack(codes, axis=1).reshape(p["N"], p["P"], w)
+            total = total + sum(tile_planes(entries[:, i], exps, idx[:, i], p["K"]) for i in range(p["P"]))
             if planes[-1]["last"]:
                 rows += [self.row(total, m) for m in range(p["M"])]
                 total = np.zeros_like(total)
@@ -124,7 +127,7 @@ class TileBench(Bench):
         for t, beat in trace.moved["w"]:
             plane = trace.states[t]["plane"]
             yield f"W{w}/{'last' if plane == w - 1 else 'middle' if plane else 'first'}"
-            yield from {f"idx {i}" for i in unpack(beat["idx"], p["K"], p["N"], signed=False)}
+            yield from {f"idx {i}" for i in unpack(beat["idx"], p["K"], p["N"] * p["P"], signed=False)}
             if plane == w - 1 and t in loads:
                 yield "table load with last plane"
         for t, state in enumerate(trace.states):

@@ -9,6 +9,7 @@ from rtl.harness.unit import Beat, Illegal, Mutant, Parameter, Params, Unit
 
 TESTED = {"tiles": (1, 5), "groups": (1, 16), "wbits": (1, 4), "m": (1, 3)}
 SMALL = {"N": 4}
+SUMMED = {"N": 2, "K": 3, "P": 3, "T_W": 8, "ACC_W": 24}
 NARROW = {"M": 3, "N": 2, "K": 2, "T_W": 6, "W_MAX": 2, "PW": 2, "SH_W": 2, "ACC_W": 12}
 
 
@@ -20,12 +21,13 @@ def cycles(tiles: Any, groups: Any, *, wbits: Any, m: Any) -> Any:
     return tiles * (groups * wbits + m - 1) + 2
 
 
-def gemm_cycles(m: Any, n: Any, k: Any, *, rows: Any, columns: Any, group: Any, wbits: Any) -> Any:
+def gemm_cycles(m: Any, n: Any, k: Any, *, rows: Any, columns: Any, group: Any, wbits: Any, tables: Any = 1) -> Any:
     """T of a product [m, k] x [k, n] [edges]: one tile after the other, as long as tables come in time.
 
-    All arguments broadcast; ``rows``, ``columns`` and ``group`` are the parameters M, N and K. Padding counts as work.
+    All arguments broadcast; ``rows``, ``columns``, ``group`` and ``tables`` are the parameters M, N, K and P. Padding counts
+    as work.
     """
-    return cycles(-(-m // rows) * -(-n // columns), -(-k // group), wbits=wbits, m=rows)
+    return cycles(-(-m // rows) * -(-n // columns), -(-k // (group * tables)), wbits=wbits, m=rows)
 
 
 def clamped(wbits: int, w_max: int) -> int:
@@ -75,9 +77,10 @@ def bins(p: Params) -> list[str]:
 UNIT = Unit(
     name="lut_mpgemm_tile", law="R", text="matrix tile of lookup lanes, bit-serial weights",
     parameters={
-        "M": Parameter(2, (1, 2, 3), "tables, rows of the result"),
+        "M": Parameter(2, (1, 2, 3), "rows of the result"),
         "N": Parameter(64, (1, 2, 4, 16, 64), "columns of weights"),
         "K": Parameter(4, (2, 3, 4), "activations per table"),
+        "P": Parameter(1, (1, 2, 3, 4), "tables of a row, summed before one accumulator"),
         "T_W": Parameter(11, (6, 8, 11), "table entry [bit]; A_W + clog2(K) + 1 for exact tables"),
         "W_MAX": Parameter(4, (2, 4), "widest weight [bit]"),
         "PW": Parameter(3, (2, 3), "bits of cfg_wbits, hold W_MAX"),
@@ -85,21 +88,31 @@ UNIT = Unit(
         "ACC_W": Parameter(32, (12, 24, 32), "accumulator [bit], wraps"),
     },
     cycles=cycles, model=Model,
-    fast=(SMALL, NARROW),
-    thorough=({"N": 16, "T_W": 8, "SH_W": 4, "ACC_W": 24}, {"M": 1, "N": 1, "K": 3}, {}),
+    fast=(SMALL, NARROW, SUMMED),
+    thorough=({"N": 8, "P": 4, "ACC_W": 24}, {"M": 1, "N": 2, "K": 2, "P": 2, "T_W": 6, "SH_W": 2, "ACC_W": 12},
+              {"N": 16, "T_W": 8, "SH_W": 4, "ACC_W": 24}, {"M": 1, "N": 1, "K": 3}, {}),
     illegal=(Illegal({"M": 0}, "lut_mpgemm_tile_requires_M_at_least_1"),
              Illegal({"N": 0}, "lut_mpgemm_tile_requires_N_at_least_1"),
              Illegal({"N": 4, "K": 1}, "lut_mpgemm_tile_requires_K_at_least_2"),
              Illegal({"N": 4, "W_MAX": 0}, "lut_mpgemm_tile_requires_W_MAX_at_least_1"),
              Illegal({"N": 4, "PW": 2}, "lut_mpgemm_tile_requires_PW_to_hold_W_MAX"),
              Illegal({"N": 4, "SH_W": 1}, "lut_mpgemm_tile_requires_SH_W_to_hold_W_MAX_minus_1"),
-             Illegal({"N": 4, "ACC_W": 10}, "lut_mpgemm_tile_requires_ACC_W_at_least_T_W")),
+             Illegal({"N": 4, "P": 0}, "lut_mpgemm_tile_requires_P_at_least_1"),
+             Illegal({"N": 4, "ACC_W": 10}, "lut_mpgemm_tile_requires_ACC_W_at_least_T_W"),
+             Illegal({"N": 4, "P": 2, "ACC_W": 12}, "lut_mpgemm_tile_requires_ACC_W_to_hold_a_sum")),
     mutants=(
         Mutant("row counter not reset", "last_row ? {MW{1'b0}} : row_q + 1'b1;", "row_q + !last_row;"),
         Mutant("drain releases one row early", "(out_ready & last_row);", "(out_ready & (row_q + 1'b1 >= LAST_ROW));"),
-        Mutant("one lane wired to the neighbour's index", ".idx(w_idx[n*K +: K])", ".idx(w_idx[((n == 1) ? 0 : n)*K +: K])"),
+        Mutant("one lane wired to the neighbour's index", "codes = w_idx[n*P*K +: P*K];",
+               "codes = w_idx[((n == 1) ? 0 : n)*P*K +: P*K];"),
+        Mutant("table 0 for all tables of a row", "tbl[(p*ENTRIES + i)*T_W +: T_W];", "tbl[i*T_W +: T_W];",
+               SUMMED, "lut_sum_lane"),
+        Mutant("sign of table 0 for all", "entry = {T_W{idx[p*K + K-1]}};", "entry = {T_W{idx[K-1]}};", SUMMED, "lut_sum_lane"),
+        Mutant("negation without its one", "+ {{(S_W-1){1'b0}}, idx[p*K + K-1]};", ";", SUMMED, "lut_sum_lane"),
+        Mutant("sum not sign-extended", "wire signed [ACC_W-1:0] wide = sum_q;",
+               "wire [ACC_W-1:0] wide = {{(ACC_W-S_W){1'b0}}, sum_q};", SUMMED, "lut_sum_lane"),
         Mutant("exponents of row 0 for all rows", "exp_q[m*SH_W +: SH_W];", "exp_q[0 +: SH_W];"),
-        Mutant("tables of row 0 for all rows", ".tbl(tbl_q[m*TBL +: TBL])", ".tbl(tbl_q[0 +: TBL])"),
+        Mutant("tables of row 0 for all rows", "tables = tbl_q[m*TBL +: TBL];", "tables = tbl_q[0 +: TBL];"),
         Mutant("first flag stuck", "s1_first_q <= fresh_q;", "s1_first_q <= 1'b1;"),
         Mutant("w_last ignored", "s1_last_q  <= last_plane & w_last;", "s1_last_q  <= last_plane;"),
         Mutant("adv without out_ready", "!out_valid_q | (out_ready & last_row);", "!out_valid_q;"),
@@ -108,12 +121,13 @@ UNIT = Unit(
         Mutant("no flag", "& (zero | wide)) err_q", "& 1'b0) err_q"),
     ),
     bins=bins, uses=("lut_dot/lut_lane.v",),
-    macs_per_cycle=lambda p, cfg: p["M"] * p["N"] * p["K"] / cfg["wbits"],
+    macs_per_cycle=lambda p, cfg: p["M"] * p["N"] * p["K"] * p["P"] / cfg["wbits"],
     # FP16: activations as block floating point of 16 bits, tables rounded to 8 (``lut_table_gen`` with Q = 1).
     formats={f"W{w}{a}": (build, {"wbits": w}) for a, build in (("A8", "ACC 24"), ("xFP16", "8-bit tables"))
              for w in (1, 2, 4)},
-    sizes={"2x64x4": "ACC 24"},
-    synth={"2x64x4": {}, "ACC 24": {"ACC_W": 24}, "8-bit tables": {"T_W": 8, "SH_W": 4}},
+    sizes={"2x64x4": "ACC 24", "4 tables": "ACC 24", "4 tables of 8 bit": "8-bit tables"},
+    synth={"2x64x4": {}, "ACC 24": {"ACC_W": 24}, "8-bit tables": {"T_W": 8, "SH_W": 4},
+           "4 tables": {"P": 4, "ACC_W": 24}, "4 tables of 8 bit": {"P": 4, "T_W": 8, "SH_W": 4}},
     published={"2x64x4": {"ge": 113131, "ff": 5767, "lut": 16741, "dsp": 0},
                "ACC 24": {"ge": 96898, "ff": 4743, "lut": 14177, "dsp": 0},
                "8-bit tables": {"ge": 108018, "ff": 5339, "lut": 16319, "dsp": 0}},

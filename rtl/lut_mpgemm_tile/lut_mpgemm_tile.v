@@ -1,10 +1,11 @@
-// Array of lookup lanes: M tables of K activations shared by N columns of bit-serial weights, output stationary.
+// Array of lookup lanes: M rows of P tables of K activations shared by N columns of bit-serial weights, output stationary.
 // Cycles: interval 1 plane, row 0 valid 2 edges after the last; the drain of M rows holds M - 1 edges.
 `default_nettype none
 module lut_mpgemm_tile #(
-    parameter M     = 2,                      // tables, rows of the result
+    parameter M     = 2,                      // rows of the result
     parameter N     = 64,                     // columns of weights
     parameter K     = 4,                      // activations per table
+    parameter P     = 1,                      // tables of a row, summed before one accumulator
     parameter T_W   = 11,                     // table entry [bit]
     parameter W_MAX = 4,                      // widest weight [bit]
     parameter PW    = 3,                      // holds W_MAX
@@ -16,11 +17,11 @@ module lut_mpgemm_tile #(
     input  wire [PW-1:0]               cfg_wbits,
     input  wire                        tbl_valid,
     output wire                        tbl_ready,
-    input  wire [M*(1<<(K-1))*T_W-1:0] tbl_data,  // table of row 0 in the low bits
-    input  wire [M*SH_W-1:0]           tbl_exp,
+    input  wire [M*P*(1<<(K-1))*T_W-1:0] tbl_data,  // tables of row 0 in the low bits
+    input  wire [M*SH_W-1:0]           tbl_exp,   // one a row
     input  wire                        w_valid,
     output wire                        w_ready,
-    input  wire [N*K-1:0]              w_idx,
+    input  wire [N*P*K-1:0]            w_idx,     // indices of column 0 in the low bits
     input  wire                        w_last,    // sampled on the last plane of a group
     output wire                        out_valid,
     input  wire                        out_ready,
@@ -28,17 +29,19 @@ module lut_mpgemm_tile #(
     output wire                        out_last,  // row M - 1
     output wire                        err
 );
-    localparam TBL = (1 << (K-1)) * T_W;      // one table [bit]
+    localparam TBL = P * (1 << (K-1)) * T_W;  // tables of one row [bit]
     localparam MW  = (M > 1) ? $clog2(M) : 1;
 
     generate
         if (M < 1)                 begin : g_bad_m    lut_mpgemm_tile_requires_M_at_least_1 stop(); end
         if (N < 1)                 begin : g_bad_n    lut_mpgemm_tile_requires_N_at_least_1 stop(); end
         if (K < 2)                 begin : g_bad_k    lut_mpgemm_tile_requires_K_at_least_2 stop(); end
+        if (P < 1)                 begin : g_bad_p    lut_mpgemm_tile_requires_P_at_least_1 stop(); end
         if (W_MAX < 1)             begin : g_bad_w    lut_mpgemm_tile_requires_W_MAX_at_least_1 stop(); end
         if ((1 << PW) <= W_MAX)    begin : g_bad_pw   lut_mpgemm_tile_requires_PW_to_hold_W_MAX stop(); end
         if ((1 << SH_W) < W_MAX)   begin : g_bad_sh   lut_mpgemm_tile_requires_SH_W_to_hold_W_MAX_minus_1 stop(); end
         if (ACC_W < T_W)           begin : g_bad_acc  lut_mpgemm_tile_requires_ACC_W_at_least_T_W stop(); end
+        if (P > 1 && ACC_W < T_W + $clog2(P) + 1) begin : g_bad_sum lut_mpgemm_tile_requires_ACC_W_to_hold_a_sum stop(); end
     endgenerate
 
     localparam [PW-1:0] WIDEST   = W_MAX;
@@ -82,12 +85,22 @@ module lut_mpgemm_tile #(
     generate
         for (m = 0; m < M; m = m + 1) begin : g_row
             assign sh[m*SH_W +: SH_W] = plane_wide[SH_W-1:0] + exp_q[m*SH_W +: SH_W];
+            wire [TBL-1:0] tables = tbl_q[m*TBL +: TBL];
             for (n = 0; n < N; n = n + 1) begin : g_column
-                lut_lane #(.K(K), .T_W(T_W), .SH_W(SH_W), .ACC_W(ACC_W)) lane (
-                    .clk(clk), .adv(adv), .tbl(tbl_q[m*TBL +: TBL]), .idx(w_idx[n*K +: K]),
-                    .s1_valid(s1_valid_q), .s1_first(s1_first_q), .s1_sh(s1_sh_q[m*SH_W +: SH_W]),
-                    .acc(acc[(m*N + n)*ACC_W +: ACC_W])
-                );
+                wire [P*K-1:0] codes = w_idx[n*P*K +: P*K];
+                if (P == 1) begin : g_one
+                    lut_lane #(.K(K), .T_W(T_W), .SH_W(SH_W), .ACC_W(ACC_W)) lane (
+                        .clk(clk), .adv(adv), .tbl(tables), .idx(codes),
+                        .s1_valid(s1_valid_q), .s1_first(s1_first_q), .s1_sh(s1_sh_q[m*SH_W +: SH_W]),
+                        .acc(acc[(m*N + n)*ACC_W +: ACC_W])
+                    );
+                end else begin : g_sum
+                    lut_sum_lane #(.P(P), .K(K), .T_W(T_W), .SH_W(SH_W), .ACC_W(ACC_W)) lane (
+                        .clk(clk), .adv(adv), .tbl(tables), .idx(codes),
+                        .s1_valid(s1_valid_q), .s1_first(s1_first_q), .s1_sh(s1_sh_q[m*SH_W +: SH_W]),
+                        .acc(acc[(m*N + n)*ACC_W +: ACC_W])
+                    );
+                end
             end
         end
     endgenerate

@@ -30,9 +30,12 @@ ROW = {"unit": "", "build": "default", "parameters": {}, "tool": "test", "ge": 2
 
 def device_text() -> str:
     """The device file that the page shows."""
-    found = re.search(r"```toml\n# my_chip\.toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    assert found
-    return found[1]
+    return files()["my_chip.toml"]
+
+
+def files() -> dict[str, str]:
+    """All files that the page shows, by the name in their first line."""
+    return dict(re.findall(r"```toml\n# (\w+\.toml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S))
 
 
 def make(folder: Path, name: str, *, synthesised: bool = True) -> Path:
@@ -55,7 +58,8 @@ def run(*args: str) -> int:
 def test_the_page_holds_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """Every command after ``$``, faults and coverage apart: they take minutes, and have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_chip.toml").write_text(device_text())
+    for name, text in files().items():
+        (tmp_path / name).write_text(text)
     commands = re.findall(r"^\$ perfboard (.*)$", PAGE.read_text(encoding="utf-8"), re.M)
     assert len(commands) >= 8
     for command in commands:

@@ -97,7 +97,7 @@ def _one(x: ArrayLike = 1.0) -> Array:
 
 def _table_wait(passes: Array, f: Figures) -> Array:
     """Edges of one group of a tile: its planes, or its rows' tables one after another, where generators are fewer."""
-    return np.maximum(passes, f["tile_m"] / f["generators"])
+    return np.maximum(passes, f["tile_m"] * f["tables"] / f["generators"])
 
 
 class _Kinds(dict[str, Kind]):
@@ -134,14 +134,14 @@ KINDS: dict[str, Kind] = _Kinds({
         lambda f: [Part("base_mac_dp", {"L": f["lanes"], "B_W": f["w_max"]}, f["rows"] * f["cols"])]),
     "lut": Kind(
         {"tile_m": 2.0, "tile_n": 64.0, "group": 4.0, "w_max": 4.0, "table_bits": 11.0, "acc_bits": 32.0,
-         "generators": 1.0, "act_bits": 8.0},
+         "generators": 1.0, "act_bits": 8.0, "tables": 1.0},
         lambda a, w, f: _where(_fed(a, f) & _integer(w) & (bits(w) <= f["w_max"]), bits(w)),
         lambda m, n, k, p, f: lut_tile.gemm_cycles(m, n, k, rows=f["tile_m"], columns=f["tile_n"], group=f["group"],
-                                                   wbits=_table_wait(p, f)),
-        lambda f: f["tile_m"] * f["tile_n"] * f["group"],
+                                                   tables=f["tables"], wbits=_table_wait(p, f)),
+        lambda f: f["tile_m"] * f["tile_n"] * f["group"] * f["tables"],
         lambda f: (f["tile_m"], f["tile_n"]),
-        lambda f: [Part("lut_mpgemm_tile", {"M": f["tile_m"], "N": f["tile_n"], "K": f["group"], "T_W": f["table_bits"],
-                                            "W_MAX": f["w_max"], "ACC_W": f["acc_bits"]}, _one()),
+        lambda f: [Part("lut_mpgemm_tile", {"M": f["tile_m"], "N": f["tile_n"], "K": f["group"], "P": f["tables"],
+                                            "T_W": f["table_bits"], "W_MAX": f["w_max"], "ACC_W": f["acc_bits"]}, _one()),
                    Part("lut_table_gen", {"K": f["group"], "Q": _one(f["table_bits"] <= 8), "A_W": f["act_bits"]},
                         f["generators"])]),
     "bit_serial": Kind(

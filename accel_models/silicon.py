@@ -83,7 +83,7 @@ def _lut_mpgemm_tile(p: Mapping[str, Array]) -> Terms:
     lanes, entries, tables = p["M"] * p["N"], 2.0 ** (p["K"] - 1), p.get("P", np.ones(()))
     lookups, summed = lanes * tables, p["T_W"] + np.where(tables > 1, _log2(tables) + 1, 0.0)
     shifted = np.minimum(summed + 2.0 ** p["SH_W"] - 1, p["ACC_W"])
-    return {"select": lookups * entries * p["T_W"], "entry": lookups * p["T_W"],
+    return {"select": lookups * entries * p["T_W"], "entry": lookups * p["T_W"], "kept": lanes * summed,
             "sums": np.where(tables > 1, lookups * summed, 0.0), "shifters": lanes * shifted * p["SH_W"],
             "accumulators": lanes * p["ACC_W"], "tables": p["M"] * tables * entries * p["T_W"], "unit": np.ones_like(lanes)}
 

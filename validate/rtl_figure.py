@@ -29,7 +29,18 @@ def area_figure(rows: Sequence[Density], form: str) -> bytes:
         raise ValueError("nothing to draw: no unit asked for multiplies and is synthesised (perfboard rtl synth --write)")
     with matplotlib.rc_context(STYLE):
         fig = _figure(rows)
-        return png(fig, dpi=160) if form == "png" else svg(fig, {}, False, "Area by format").encode()
+        return png(fig, dpi=160) if form == "png" else svg(fig, tips(rows), False, "Area by format").encode()
+
+
+def tips(rows: Sequence[Density]) -> dict[str, str]:
+    """Id of each mark -> what an SVG shows when the pointer rests on it."""
+    return {_gid(d): f"{d.unit}, {d.build}: {d.format}, {d.ge_per_mac:.3g} GE"
+            + (f", {d.ratio:.2f} times as dense as the smallest multiplier" if d.ratio else "")
+            for d in rows if d.unit not in BASELINES}
+
+
+def _gid(d: Density) -> str:
+    return re.sub(r"[^\w.-]", "-", f"mark-{d.format}-{d.unit}-{d.build}")
 
 
 def family(fmt: str) -> tuple[str, float, str]:
@@ -91,7 +102,8 @@ def _row(ax: Axes, y: int, rows: Sequence[Density], look: Mapping[str, tuple[str
     for d in rows:
         if d.unit in look:
             colour, shape = look[d.unit]
-            ax.plot(d.ge_per_mac, y, color=colour, marker=shape, ms=SIZES.get(shape, 7.0), mec="white", mew=0.7, zorder=4)
+            ax.plot(d.ge_per_mac, y, color=colour, marker=shape, ms=SIZES.get(shape, 7.0), mec="white", mew=0.7, zorder=4,
+                    gid=_gid(d))
     gain, least = max(((d.ratio or 0.0, d.ge_per_mac) for d in rows), default=(0.0, 0.0))
     if gain >= 1.05:
         ax.annotate(f"{gain:.2g}x smaller", (least, y), (-7, 0), textcoords="offset points", ha="right",

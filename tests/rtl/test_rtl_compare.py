@@ -104,6 +104,9 @@ def test_figure(form: str, tmp_path: Path, capsys: Capture) -> None:
     if form == "svg":
         text = drawn.decode()
         assert all(f in text for f in ("W2xFP16", "W4A8", "lut_mpgemm_tile", "smallest multiplier unit"))
+        marks = [d for d in figures.against_baselines() if d.unit not in figures.BASELINES]
+        assert text.count("<title>") == len(marks)
+        assert all(f"<title>{d.unit}, {d.build}: {d.format}, {d.ge_per_mac:.3g} GE" in text for d in marks)
 
 
 def test_figure_of_one_unit_shows_its_formats(tmp_path: Path) -> None:

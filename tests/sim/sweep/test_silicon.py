@@ -67,13 +67,24 @@ def test_arrays_of_units_grow_with_every_axis_of_their_shape():
     """Tables, rows, columns and buffers of a lookup array: areas are those of its cells, and follow each axis."""
     head = HEAD.replace("h200_sxm", "edge_lut")
     for axis, values in (("group", [3, 4, 5]), ("tile_m", [1, 2, 4]), ("tile_n", [16, 64, 128]), ("table_bits", [8, 11, 16]),
-                         ("generators", [1, 2, 4]), ("weight_buffer_bytes", [262144, 1048576, 4194304])):
+                         ("generators", [1, 2, 4]), ("tables", [1, 2, 4]), ("weight_buffer_bytes", [262144, 1048576, 4194304])):
         _, found = figures(f'[sweep.grid]\n"hardware.engine.matrix.figure.{axis}" = {values}', head=head)
         wanted = chip(load_device("edge_lut"), {f"engine.matrix.figure.{axis}": np.array(values, dtype=float)})
         assert found.figures["area_mm2"] == pytest.approx(wanted.area), axis
         if axis != "table_bits":                     # tables of up to 8 bits are rounded, which takes gates as well
             assert np.all(np.diff(found.figures["area_mm2"]) > 0), axis
         assert np.all(found.figures["area_mm2_lo"] < found.figures["area_mm2"]), axis
+
+
+@pytest.mark.parametrize(("device", "axis", "values"), [
+    ("edge_int_mac", "rows", [16, 64, 100]), ("edge_int_mac", "lanes", [4, 16, 24]), ("edge_mac", "mantissa", [10, 18, 23]),
+    ("edge_bit_serial", "lanes", [4, 16, 32]), ("edge_bit_serial", "bits_per_cycle", [1, 2, 4]),
+    ("edge_popcount", "word", [32, 128, 256]), ("edge_shift", "lanes", [4, 16, 64])])
+def test_area_follows_the_shape_of_every_kind_of_array(device, axis, values):
+    head = HEAD.replace("h200_sxm", device)
+    _, found = figures(f'[sweep.grid]\n"hardware.engine.matrix.figure.{axis}" = {values}', head=head)
+    assert np.all(np.diff(found.figures["area_mm2"]) > 0)
+    assert np.all(found.figures["area_mm2_hi"] > 1.3 * found.figures["area_mm2"])
 
 
 def test_assumptions_are_listed_with_their_reason():

@@ -172,7 +172,8 @@ def _verdict(lookup: float, narrow: float) -> str:
 
 #: Axes of ``lut_arrays``: figure of an array -> what it is called.
 ARRAY = "hardware.engine.matrix.figure."
-SHAPE = {f"{ARRAY}group": "terms a table", f"{ARRAY}tile_m": "rows", f"{ARRAY}tile_n": "columns"}
+SHAPE = {f"{ARRAY}group": "terms a table", f"{ARRAY}tables": "tables an accumulator", f"{ARRAY}tile_m": "rows",
+         f"{ARRAY}tile_n": "columns"}
 #: Its weights, and the format that other units know them by.
 WIDTHS = {"ternary2/int8": "int2", "int4/int8": "int4"}
 #: What lookups are compared with: arrays of devices that differ in them alone.
@@ -205,7 +206,7 @@ def _lut_arrays(rows: Columns) -> list[str]:
         said.append(f"By {name}, each with the best of the rest: "
                     + ", ".join(f"{mm2:.2f} mm2 with {v:g}" for v, mm2 in least.items()) + ".")
     said.append("All shapes do as many products a cycle, but for whole arrays. Cells are of a generic mapping without timing, "
-                "between synthesised builds by a formula; tables are exact, each lane has an accumulator of 24 bits.")
+                "between synthesised builds by a formula; tables are exact, accumulators have 24 bits.")
     return said
 
 
@@ -274,5 +275,5 @@ STUDIES: dict[str, Study] = {
     "lut_7b": Study("the best chip below 400 mm2 for a 7B model at 4 bit, with and without lookup units", _lut_7b, _lut_fill),
     "phone": Study("UFS against DRAM capacity on a phone, event-simulated", _phone),
     "hbm_stacks": Study("HBM stacks against price per million tokens", _hbm_stacks, lambda: _stacked("h200_sxm")),
-    "lut_arrays": Study("the smallest lookup array for 2- and 4-bit weights: terms a table, rows, columns", _lut_arrays),
+    "lut_arrays": Study("the smallest lookup array for 2- and 4-bit weights: terms, tables, rows, columns", _lut_arrays),
 }

@@ -65,7 +65,9 @@ def test_densities_are_those_of_the_synthesis() -> None:
     found = {r.label: r for r in run(load("lut_tensor_core_density")).results if r.quantity == "density"}
     values = [r.value for r in found.values()]
     assert values[:2] == pytest.approx([fp16 / two_bits, int8 / two_bits], rel=1e-3)
-    assert values[2] == pytest.approx(fp16 / one_bit, rel=0.07)          # the build holds a shift of one bit more
+    assert values[4] == pytest.approx(fp16 / one_bit, rel=0.07)          # the build holds a shift of one bit more
+    assert values[2] / values[0] == pytest.approx(values[3] / values[1])
+    assert values[2] > 1.8 * values[0]                                   # an accumulator for four tables, not for each
     assert all(r.value < r.claimed[0] for r in found.values())
 
 

@@ -175,9 +175,9 @@ class Run:
         progress.best = {k: v[places] for k, v in rows.items()}
 
     def _improve(self, progress: Progress, results: Results) -> None:
+        if not progress.best:               # these results are stored by now, with what other processes and runs found
+            return self.improve(progress)
         objectives = self.space.experiment.sweep.objectives
-        if not progress.best:
-            progress.best = self.store.load(list(objectives), stamps=list(self.stamps.values()), status="ok")
         fine = results.status == OK
         both = {k: np.concatenate([progress.best[k], results.figures[k][fine]]) for k in objectives}
         places = front(both, objectives)

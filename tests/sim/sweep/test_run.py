@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.sweep.front import front
 from sim.sweep import executors, run
 from sim.sweep.executors import Here, Pool, executor
+from sim.sweep.front import front
 from sim.sweep.run import Run, Shard, load
 from tests.sim.sweep.small import SEVERAL, made, text
 
@@ -192,9 +192,9 @@ def test_progress_counts_and_keeps_the_front(tmp_path):
     seen = []
     with Run(made(SEVERAL), text(SEVERAL), tmp_path / "sweep.sqlite") as work:
         work.go(Here(), told=lambda p: seen.append((p.done, len(p.best["tokens_per_s_per_gpu"]))))
-    assert [d for d, _ in seen] == sorted({d for d, _ in seen})
         objectives = work.space.experiment.sweep.objectives
         rows = work.store.load(list(objectives), stamps=list(work.stamps.values()), status="ok")
+    assert [d for d, _ in seen] == sorted({d for d, _ in seen})
     assert seen[-1] == (1176, len(front(rows, objectives)))
 
 

@@ -102,9 +102,9 @@ def _llama_70b(rows: Columns) -> list[str]:
 
 def _ge_per_mac() -> dict[str, float]:
     """Gate equivalents of one multiply-accumulate per cycle with 4-bit weights and 8-bit activations, of arrays of our own
-    units at their contracts' turns; of fp16 as areas of chips take it."""
+    units at their contracts' turns, lookups with four tables an accumulator; of fp16 as areas of chips take it."""
     return {"fp16 multipliers": ge_per_mac("fp16"), "8x4-bit multipliers": _of_array("edge_int_mac", w_max=4.0),
-            "lookups": _of_array("edge_lut")}
+            "lookups": _of_array("edge_lut", tables=4.0, generators=2.0)}
 
 
 def _of_array(name: str, w: str = "int4", **changed: float) -> float:

@@ -24,6 +24,8 @@ from rtl.harness.unit import Mutant, Params, Unit
 
 #: Seconds a mutant's run may take, and seeds it meets: the directed tests come first and the first failure ends it.
 LIMIT_S, SEEDS = 60.0, (0, 24)
+#: Seconds its build may take: a loop that never ends can hold the compiler.
+BUILD_S = 120.0
 
 Edit = Callable[[re.Match[str]], str]
 
@@ -132,7 +134,11 @@ def _variants(code: str, reset: bool) -> Iterator[tuple[str, str]]:
 
 
 def judge(unit: Unit, fault: Fault) -> Verdict:
-    """Build and run a fault: on the first fast parameter set, then on the others, then on Icarus where it is installed."""
+    """Build and run a fault: on the first fast parameter set, then on the others, then on Icarus where it is installed.
+
+    A fault that no test notices and that does not compile in one of these, such as one in a part that the first does not
+    have, is one that does not compile.
+    """
     first: list[tuple[Params, str]] = [(fault.params if fault.params is not None else unit.fast[0], "verilator")]
     sets = first + [(p, "verilator") for p in (*unit.fast, *unit.thorough) if p != first[0][0]]
     if toolchain.iverilog() and unit.icarus:
@@ -141,12 +147,17 @@ def judge(unit: Unit, fault: Fault) -> Verdict:
         bad = Path(shutil.copy(fault.file, tmp))
         bad.write_text(fault.text, encoding="utf-8")
         files = [bad if p == fault.file else p for p in sources(unit)]
+        unbuilt = ""
         for i, (params, simulator) in enumerate(sets):
             out = verify(unit, params, simulator=simulator, seeds=SEEDS, files=files, first_failure=True, limit=LIMIT_S,
-                         keep=False)
-            if out.failed and not (i and "build" in out.failed):
+                         build_limit=BUILD_S, keep=False)
+            if i and "build" in out.failed:
+                unbuilt = out.failed["build"]
+            elif out.failed:
                 test, why = next(iter(out.failed.items()))
                 return Verdict(fault, test, why)
+    if unbuilt:
+        return Verdict(fault, "build", unbuilt)
     return Verdict(fault, "", unit.survivors.get(fault.key, ""))
 
 

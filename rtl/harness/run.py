@@ -52,18 +52,18 @@ class Outcome:
 
 def verify(unit: Unit, params: Params, *, simulator: str = "verilator", seeds: tuple[int, int] = SEEDS["fast"],
            tests: str = "", files: Sequence[Path] | None = None, first_failure: bool = False, coverage: Path | None = None,
-           waves: Path | None = None, limit: float = 600.0, keep: bool = True) -> Outcome:
+           waves: Path | None = None, limit: float = 600.0, build_limit: float = 600.0, keep: bool = True) -> Outcome:
     """Build and run all tests of a unit (or those whose name matches ``tests``).
 
     ``files``: sources in place of the unit's own. ``coverage``, ``waves``: files to write.
-    ``limit``: of the run alone [s]. ``keep``: the build stays in the cache. A build that fails and a
+    ``limit``, ``build_limit``: of the run, of the build [s]. ``keep``: the build stays in the cache. A build that fails and a
     run past its limit are failures of the outcome, not exceptions; raises ``MissingToolError`` if the simulator is not there.
     """
     out = Outcome(unit.name, params, simulator)
     start = time.monotonic()
     try:
         home = build(files or sources(unit), unit.name, params, simulator=simulator, coverage=coverage is not None,
-                     waves=waves is not None)
+                     waves=waves is not None, limit=build_limit)
     except (BuildError, TimeLimitError) as e:
         out.failed["build"] = str(e)
         if isinstance(e, BuildError) and not keep:

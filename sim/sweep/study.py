@@ -178,11 +178,15 @@ SHAPE = {f"{ARRAY}group": "terms a table", f"{ARRAY}tables": "tables an accumula
 WIDTHS = {"ternary2/int8": "int2", "int4/int8": "int4"}
 #: What lookups are compared with: arrays of devices that differ in them alone.
 RIVALS = {"int8 multipliers": "edge_int_mac", "bit-serial multipliers": "edge_bit_serial", "binary tiles": "edge_popcount"}
+#: Width of multipliers for weights alone: two bits with a zero point are three.
+NARROW = {"int2": 3.0, "int4": 4.0}
 
 
-def _area_of_rate(name: str, w: str, rate: float) -> float:
-    """Area of as many arrays of a device as multiply int8 by weights of format ``w`` at this rate. [mm2]"""
+def _area_of_rate(name: str, w: str, rate: float, **changed: float) -> float:
+    """Area of as many arrays of a device, so changed, as multiply int8 by weights of format ``w`` at this rate. [mm2]"""
     device = load_device(name)
+    for figure, value in changed.items():
+        device = device.with_value(f"engine.matrix.figure.{figure}", value)
     own = float(peak(get_format("int8"), get_format(w), bind([device]))[0])
     return float(chip(device).multipliers) * rate / own
 
@@ -198,6 +202,7 @@ def _lut_arrays(rows: Columns) -> list[str]:
         said.append(f"{w} weights: smallest with {shape}: {mine[UNITS][i]:.0f} arrays, {mine[area][i]:.2f} mm2, "
                     f"{rate / 1e12:.1f} TOP/s, a prompt in {1e3 * mine['ttft_s'][i]:.0f} ms.")
         sizes = {"lookups": float(mine[area][i])} | {label: _area_of_rate(name, w, rate) for label, name in RIVALS.items()}
+        sizes[f"8x{NARROW[w]:g}-bit multipliers"] = _area_of_rate("edge_int_mac", w, rate, w_max=NARROW[w])
         order = sorted(sizes, key=lambda k: sizes[k])
         said.append(f"At that rate of {w} by int8: " + ", ".join(f"{k} {sizes[k]:.2f} mm2" for k in order) + ".")
     two = {k: v[rows["model.quant"] == next(iter(WIDTHS))] for k, v in rows.items()}

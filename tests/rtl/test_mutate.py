@@ -25,7 +25,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch, failed: Callable[[int], dict[str,
         calls.append(params)
         return Outcome(unit.name, params, "verilator", passed=["bins"], failed=failed(len(calls)))
     monkeypatch.setattr(mutate, "verify", fake)
-    monkeypatch.setattr(mutate.toolchain, "iverilog", lambda: None)
+    monkeypatch.setattr("rtl.harness.toolchain.iverilog", lambda: None)
 
 
 @pytest.mark.parametrize(("runs", "by"), [

@@ -109,6 +109,11 @@ UNIT = Unit(
     survivors={
         "shift_fp16_dot: off-by-one: for (i = L - 1; i > 0; i = i - 1) -> for (i = L - 1; i >= 0; i = i - 1)":
             "entry 0 of the tree of exponents is not used",
+        "shift_fp16_dot: constant: reg [L*10-1:0] top; -> reg [L*10-1:1] top;": "entry 0 of the tree of exponents is not used",
+        "shift_fp16_dot: operator: for (j = B - 2; j >= 0; j = j - 1) -> for (j = B + 2; j >= 0; j = j - 1)":
+            "no exponent of a weight is as large as the further steps",
+        "shift_mac: off-by-one: wire above = dot_exp_q > base_exp; -> wire above = dot_exp_q >= base_exp;":
+            "at equal exponents nothing is shifted, whichever operand leads",
     },
     waived={**{f" top[{i}]": "entry 0 of the tree of exponents is not used" for i in range(5)},
             **{f" full[{i}]": "guard bits are 0 before the shift" for i in range(3)}},

@@ -127,7 +127,7 @@ UNIT = Unit(
              for w in (1, 2, 4)},
     sizes={"2x64x4": "ACC 24", "4 tables": "ACC 24", "4 tables of 8 bit": "8-bit tables"},
     synth={"2x64x4": {}, "ACC 24": {"ACC_W": 24}, "8-bit tables": {"T_W": 8, "SH_W": 4},
-           "4 tables": {"P": 4, "ACC_W": 24}, "4 tables of 8 bit": {"P": 4, "T_W": 8, "SH_W": 4}},
+           "4 tables": {"N": 16, "P": 4, "ACC_W": 24}, "4 tables of 8 bit": {"N": 16, "P": 4, "T_W": 8, "SH_W": 4}},
     published={"2x64x4": {"ge": 113131, "ff": 5767, "lut": 16741, "dsp": 0},
                "ACC 24": {"ge": 96898, "ff": 4743, "lut": 14177, "dsp": 0},
                "8-bit tables": {"ge": 108018, "ff": 5339, "lut": 16319, "dsp": 0}},

@@ -141,7 +141,7 @@ def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, wri
             note(f"{unit.name} {label}: {rows[-1]['ge']:.0f} GE")
         if write:
             figures.store(unit, rows[first:])
-            note(f"wrote {figures.kept_in(unit)}")
+            note(f"wrote {registry.kept_in(unit)}")
     if write:
         results.PAGE.write_text(results.page(), encoding="utf-8")
     if fmt == "json":

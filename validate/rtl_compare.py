@@ -89,7 +89,7 @@ def difference(o: Outcome) -> str:
 
 
 def densities(units: Sequence[Unit]) -> list[figures.Density]:
-    return figures.against_baselines([u for u in units if figures.kept_in(u) != figures.PATH])
+    return figures.against_baselines([u for u in units if registry.kept_in(u) != registry.FIGURES])
 
 
 def area_rows(units: Sequence[Unit]) -> list[list[Any]]:
@@ -102,7 +102,7 @@ def area_rows(units: Sequence[Unit]) -> list[list[Any]]:
                           round(d.ratio, 2) if d.ratio else ""])
     for u in units:
         if u.formats and not figures.of(u):
-            where = u.name if figures.kept_in(u) == figures.PATH else figures.kept_in(u).parent
+            where = u.name if registry.kept_in(u) == registry.FIGURES else registry.kept_in(u).parent
             note(f"{u.name}: no area yet: perfboard rtl synth {where} --write")
     if not any(u.formats for u in units):
         note(f"{', '.join(chosen)}: no products of their own (formats in contract.py), so no area per product")

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from rtl.harness.figures import kept_in
-from rtl.harness.registry import ROOT, load, names
+from rtl.harness.registry import ROOT, kept_in, load, names
 
 PATH = ROOT / "builds.json"
 

@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rtl.harness.registry import ROOT, home, load, names
+from rtl.harness.registry import FIGURES, home, kept_in, load, names
 from rtl.harness.synth import Area, synthesise
 from rtl.harness.unit import Params, Unit
 
 BEGIN, END = "<!-- synthesis: begin -->", "<!-- synthesis: end -->"
-PATH = ROOT / "figures.json"
 #: What the other units are compared with, by format: integer and floating-point multiply-accumulate units.
 BASELINES = ("base_mac_dp", "base_fp16_mac")
 #: Formats that no multiplier takes as they are -> the baselines' format that does their products: 5 trits in 8 bits are
@@ -40,16 +39,11 @@ def measure(unit: Unit, label: str, params: Params, *, fpga: bool = True) -> dic
 
 
 @cache
-def stored(path: Path = PATH) -> dict[tuple[str, str], Mapping[str, Any]]:
+def stored(path: Path = FIGURES) -> dict[tuple[str, str], Mapping[str, Any]]:
     """(unit, build) -> row, as kept in ``figures.json``; ``path``: that of a user's own unit."""
     if not path.exists():
         return {}
     return {(r["unit"], r["build"]): r for r in json.loads(path.read_text(encoding="utf-8"))}
-
-
-def kept_in(unit: Unit) -> Path:
-    """The file that holds a unit's figures: one for all units of the package, one in the folder of each other."""
-    return PATH if home(unit).parent == ROOT else home(unit) / PATH.name
 
 
 def of(unit: Unit) -> dict[str, Mapping[str, Any]]:
@@ -61,7 +55,7 @@ def store(unit: Unit, rows: list[dict[str, Any]]) -> None:
     """Put rows in place of those of the same builds; builds and units that are gone are left out."""
     path = kept_in(unit)
     kept = {**stored(path), **{(unit.name, r["build"]): r for r in rows}}
-    known = {(u.name, label) for u in ([unit] if path != PATH else map(load, names())) for label in u.synth}
+    known = {(u.name, label) for u in ([unit] if path != FIGURES else map(load, names())) for label in u.synth}
     text = ",\n".join(json.dumps(kept[k]) for k in sorted(kept) if k in known)
     path.write_text(f"[\n{text}\n]\n", encoding="utf-8")
     stored.cache_clear()

@@ -15,6 +15,8 @@ from types import ModuleType
 from rtl.harness.unit import Unit
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Figures of synthesis of all units of the package.
+FIGURES = ROOT / "figures.json"
 #: Files that make a unit complete; ``{name}`` is the folder's name.
 COMPLETE = ("__init__.py", "{name}.v", "golden.py", "contract.py", "bench.py", "README.md")
 
@@ -79,6 +81,11 @@ def own_module(folder: Path, part: str) -> ModuleType:
 def home(unit: Unit) -> Path:
     """The folder of a unit: where its contract is."""
     return Path(inspect.getfile(unit.cycles)).parent
+
+
+def kept_in(unit: Unit) -> Path:
+    """The file that holds a unit's figures: one for all units of the package, one in the folder of each other."""
+    return FIGURES if home(unit).parent == ROOT else home(unit) / FIGURES.name
 
 
 def bench_module(unit: Unit) -> str:

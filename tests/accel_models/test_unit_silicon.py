@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -60,3 +63,11 @@ def test_an_answer_says_what_the_units_leave_to_others_and_what_they_draw() -> N
     assert any("prefill draws" in note and "above power.tdp of 20 W" in note for note in a.data["notes"])
     assert not any("has no int8 rate" in note for note in a.data["notes"])
     assert "engine.matrix.figure.cols" not in a.data["assumed"]      # of the base's kind of engine, not of this one
+
+
+def test_estimates_need_no_tool_of_hardware_design() -> None:
+    """Cells and contracts are data and formulas: the optional extra ``rtl`` is not there for everybody, and slow to start."""
+    code = ("import sys, sim.commands.whatif; sys.exit(', '.join({m.partition('.')[0] for m in sys.modules} & "
+            "{'cocotb', 'cocotb_tools', 'pytest', 'pyverilog', 'find_libpython'}))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -174,7 +174,8 @@ interval of borrowed kernels; the measured correlation in place of a guess of 0.
 do not cancel (nine conditions of llm_in_a_flash, mllm_npu, powerinfer and powerinfer_2 became explained by it, no case as a
 whole) and that a phone's CPU does not err as its NPU does (one of mllm_npu); and, for AWQ, the graph-captured baseline as
 the main one; and an array whose lookup tables share an accumulator, beside the published shape in lut_tensor_core_density
-(two conditions, where those of the shape itself stay partly and not explained). Explained conditions before and after: abq_llm_kernel 6 and 12 of 24, comet_kernel 2 and 7 of
+(two conditions, where those of the shape itself stay partly and not explained). Explained conditions before
+and after: abq_llm_kernel 6 and 12 of 24, comet_kernel 2 and 7 of
 the first 8, flexq_kernel 0 and 3 of 6, marlin_models 10 and 15 of 15, atom_kernel 3 and 2 of 7. Against its eager
 baseline, AWQ's ratios on RTX 4090 and A100 are overestimated, at 3.2 to 4.2 for 1.9 to 2.9.
 

@@ -87,6 +87,8 @@ def as_markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _text(x: Any) -> str:
     if x is None:
         return ""
+    if isinstance(x, float) and 1e4 <= abs(x) < 1e9:
+        return f"{x:.0f}"                       # 12037, not 1.204e+04
     return f"{x:.4g}" if isinstance(x, float) else str(x)
 
 
@@ -106,8 +108,20 @@ def show(value: float | None, dimension: str) -> str:
     """A figure with its unit, three digits."""
     if value is None or math.isnan(value):
         return "-"
+    if dimension == "s" and 1000 <= value < 1e9:
+        return f"{value:,.0f} s"
     if dimension == "s":
         scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if value >= s), (1e-9, "ns"))
         return f"{value / scale:.3g} {unit}"
     text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
     return f"{text} {dimension}".strip()
+
+
+def delta(value: float | None, base: float | None, dimension: str, place: int) -> str:
+    """A figure with its change against that at place 0, as a factor from ten times on."""
+    if value is None or math.isnan(value):
+        return "-"
+    text = show(value, dimension)
+    if place == 0 or not base or math.isnan(base):
+        return text
+    return f"{text} ({value / base:.3g} x)" if value >= 10 * base else f"{text} ({100 * (value / base - 1):+.0f} %)"

@@ -14,11 +14,13 @@ from accel_models.bind import Hardware, bind
 from accel_models.cost.collective import NODE_NETWORK, link_class
 from accel_models.cost.elementwise import BORROWS, READ_SHARE
 from accel_models.cost.terms import REGIMES, regime
+from accel_models.families import other_way, peak
 from accel_models.links import link_rate
 from accel_models.price import price
 from accel_models.registry import load_device
+from accel_models.units import KINDS, unit_names
 from sim.estimate import matrix_format
-from workloads.formats import get_format
+from workloads.formats import Format, get_format
 from workloads.ops import COLLECTIVE_KINDS, Attention, Collective, Elementwise, Gemm, Moe, Op
 from workloads.work import work
 
@@ -138,9 +140,10 @@ def _group(labels: Row, at: dict[str, int], rows: list[Sequence[str]], device: s
     time, lo, hi = (np.broadcast_to(a, (1, n))[0] for a in (priced.cost.time, priced.lo, priced.hi))
     bound = np.broadcast_to(regime(priced.cost), (1, n))[0]
     roof = np.broadcast_to(_roofline(kept, hw), (n,))
+    elsewhere = _elsewhere(kept, hw)
     shown = zip(time.tolist(), lo.tolist(), hi.tolist(), bound.tolist(), roof.tolist(), strict=True)
     cells: list[tuple[str, ...]] = [
-        (f"{t:.6g}", f"{t * a:.6g}", f"{t * b:.6g}", REGIMES[r], f"{x:.6g}", priced.source[0], "")
+        (f"{t:.6g}", f"{t * a:.6g}", f"{t * b:.6g}", REGIMES[r], f"{x:.6g}", priced.source[0], elsewhere)
         if math.isfinite(t) else _failed(_no_time(kept, hw), 1)[0] for t, a, b, r, x in shown]
     if n == len(rows):
         return cells
@@ -300,12 +303,25 @@ def _keep(op: Op, good: NDArray[np.bool_]) -> Op:
     return type(op)(**fields | {k: v[good] for k, v in _shapes(op).items()})
 
 
+def _operands(op: Gemm | Moe | Attention) -> tuple[Format, Format]:
+    """Formats of activations and weights (queries and cache) as they are stored."""
+    return (get_format(op.q), get_format(op.kv)) if isinstance(op, Attention) else (get_format(op.a), get_format(op.w))
+
+
+def _elsewhere(op: Op, hw: Hardware) -> str:
+    """That an engine made of units does not take a product, which another one then does; empty where it does."""
+    if hw.engine[0] not in KINDS or hw.identity[0][2] == "gpu" or not isinstance(op, Gemm | Moe | Attention):
+        return ""
+    a, w = _operands(op)
+    return "" if other_way(a, w, hw)[0] > 0 else \
+        f"{unit_names(hw.engine[0])[0]} does not multiply {a.name} x {w.name}: the vector engine does"
+
+
 def _roofline(op: Op, hw: Hardware) -> NDArray[np.float64]:
     """Work at the peaks: the classic roofline with every operand moved once. [s]"""
     w = work(op)
-    fmt = get_format(getattr(op, "a", "") or getattr(op, "q", "") or "fp32").compute
     moved = w.weight_bytes + w.cache_bytes + w.stream_bytes
-    matrix = 0.0 if isinstance(op, Elementwise | Collective) else w.flops / hw.rate_table[fmt][0]
+    matrix = w.flops / peak(*_operands(op), hw)[0] if isinstance(op, Gemm | Moe | Attention) else 0.0
     local = np.maximum(matrix, moved / hw.dram_bandwidth[0])
     longest: NDArray[np.float64] = np.maximum(local, w.link_bytes / hw.link_bandwidth[0])
     return longest

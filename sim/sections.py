@@ -12,7 +12,7 @@ from accel_models import fitted_store
 from sim.answer import Answer
 from sim.curves import TOP, Curve
 from sim.fit_memory import smallest_change
-from sim.output import FIGURES, show
+from sim.output import FIGURES, delta, show
 from sim.page import (
     Bar,
     Cell,
@@ -312,7 +312,7 @@ def comparison(parts: Sequence[Part], overlay: str) -> str:
     for key, (label, dimension) in FIGURES.items():
         values = [p.answer.data["metrics"].get(key, {}).get("value") for p in parts]
         if any(v is not None and not math.isnan(v) for v in values):
-            rows.append([label, *(_delta(v, values[0], dimension, i) for i, v in enumerate(values))])
+            rows.append([label, *(delta(v, values[0], dimension, i) for i, v in enumerate(values))])
     held = [p.answer.data["memory_bytes"] for p in parts]
     rows.append(["memory used of each device",
                  *(f"{m['used'] / GIB:.1f} of {m['capacity'] / GIB:.1f} GiB" for m in held)])
@@ -339,12 +339,3 @@ def _compared(parts: Sequence[Part], key: str) -> str:
     rows = [Bar(p.name, m["value"], m["lo"], m["hi"], show(m["value"], dimension), LINE_COLOURS[i % len(LINE_COLOURS)])
             for i, p in enumerate(parts) if _known(m := p.answer.data["metrics"].get(key))]
     return f"<h3>{escape(label)}</h3>{bars(rows)}{says('Bar: estimate; thin line: its 80 % interval.')}" if rows else ""
-
-
-def _delta(value: float | None, base: float | None, dimension: str, i: int) -> str:
-    if value is None or math.isnan(value):
-        return "-"
-    text = show(value, dimension)
-    return text if i == 0 or not base or math.isnan(base) else f"{text} ({100 * (value / base - 1):+.0f} %)"
-
-

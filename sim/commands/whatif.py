@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from accel_models.chip import chip
 from accel_models.quantity import format_quantity
 from sim.answer import Answer, answer
 from sim.commands.options import changes, hardware_names, query_from, query_options
 from sim.fit_memory import smallest_change
-from sim.output import FIGURES, as_csv, as_markdown, as_table, console, format_option, note, print_json, show
+from sim.output import FIGURES, as_csv, as_markdown, as_table, console, delta, format_option, note, print_json, show
 from sim.query import Query, resolve
 from sim.roofline import Ceiling, ceiling
 
@@ -172,9 +173,13 @@ def _largest(a: Answer, phase: str) -> str:
 def _step_name(a: Answer, phase: str) -> str:
     q = a.setting.query
     if a.estimate.decode is None:
-        return f"one pass ({q.batch} inputs of {q.isl} tokens)"
+        return f"one pass ({_many(q.batch, 'input')} of {q.isl} tokens)"
     return f"prefill (one prompt of {q.isl} tokens)" if phase == "prefill" else \
-        f"one decode step ({q.batch} sequences at {q.isl + q.osl // 2} tokens)"
+        f"one decode step ({_many(q.batch, 'sequence')} at {q.isl + q.osl // 2} tokens)"
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _classes(a: Answer, phase: str) -> list[tuple[str, ...]]:
@@ -235,7 +240,7 @@ def _several(answers: list[Answer], fmt: str) -> None:
         if all(v is None or math.isnan(v) for v in values):
             continue
         base = values[0]
-        rows.append((label, *(_delta(v, base, dimension, i) for i, v in enumerate(values))))
+        rows.append((label, *(delta(v, base, dimension, i) for i, v in enumerate(values))))
     memory = [a.data["memory_bytes"] for a in answers]
     rows.append(("memory used / device", *(f"{m['used'] / 2**30:.1f} of {m['capacity'] / 2**30:.1f} GiB" for m in memory)))
     rows.append(("fits", *("yes" if m["fits"] else "NO" for m in memory)))
@@ -244,7 +249,32 @@ def _several(answers: list[Answer], fmt: str) -> None:
         rows.append((f"{phase}: share of SOL", *(f"{100 * a.data['limits'][phase]['sol_share']:.0f} %"
                                                  if phase in a.data["limits"] else "" for a in answers)))
         rows.append((f"{phase}: what moved", *(_moved(a, answers[0], phase) for a in answers)))
+    if any(a.data["units"] for a in answers):
+        areas = [_area(a) for a in answers]
+        rows.append(("area", *(delta(v, areas[0], "mm2", i) for i, v in enumerate(areas))))
     _emit(("", *names), rows, fmt)
+    if fmt == "table":
+        for kind in ("proven", "synthesised", "modelled", "assumed"):
+            said = ([a.data["units"][kind]] if kind in a.data["units"] else [] for a in answers)
+            _each(kind, list(zip(names, said, strict=True)))
+        _each("note", [(n, a.data["notes"]) for n, a in zip(names, answers, strict=True)])
+
+
+def _area(a: Answer) -> float | None:
+    """Die of a device as its file states it, of one made of units as its cells, buffers and vector engine give it. [mm2]"""
+    device, changed = a.setting.device, any(k.startswith(("engine.", "memory.", "hw.")) for k, _ in a.setting.query.sets)
+    try:
+        return None if changed and not a.data["units"] else float(chip(device).area)
+    except ValueError:                                       # neither a die nor a process is stated
+        return None
+
+
+def _each(kind: str, texts: list[tuple[str, list[str]]]) -> None:
+    """What is said of each of several answers, once where it is said of all."""
+    out = console()
+    for text in dict.fromkeys(t for _, said in texts for t in said):
+        of = [name for name, said in texts if text in said]
+        out.print(f" {kind:<12} {'' if len(of) == len(texts) else ', '.join(of) + ': '}{text}", markup=False)
 
 
 def _short(a: Answer, base: Answer) -> str:
@@ -254,13 +284,6 @@ def _short(a: Answer, base: Answer) -> str:
               if f not in ("hw", "sets") and a is not base and getattr(q, f) != getattr(b, f)]
     parts += [f"{k}={v}" for k, v in q.sets if (k, v) not in b.sets]
     return " ".join(parts)
-
-
-def _delta(value: float | None, base: float | None, dimension: str, i: int) -> str:
-    if value is None or math.isnan(value):
-        return "-"
-    text = show(value, dimension)
-    return text if i == 0 or not base or math.isnan(base) else f"{text} ({100 * (value / base - 1):+.0f} %)"
 
 
 def _moved(a: Answer, base: Answer, phase: str) -> str:

@@ -102,6 +102,19 @@ def test_the_roofline_by_hand() -> None:
     assert float(row["roofline_s"]) == pytest.approx(max(flops / 989.4e12, moved / 3.35e12), rel=1e-3)
 
 
+def test_the_roofline_of_an_engine_made_of_units_is_that_of_its_contract() -> None:
+    """Terms of power-of-two weights a cycle: 46 arrays of 64 x 16 lanes at 1 GHz; other weights go to the vector engine, which
+    the row says."""
+    row = {"op": "gemm", "device": "edge_shift", "m": 4096, "n": 4096, "k": 4096, "dtype_a": "int8"}
+    header = [*HEADER, "dtype_w"]
+    shifts, others = predicted([row | {"dtype_w": "pot3"}, row | {"dtype_w": "int8"}], header)
+    assert float(shifts["roofline_s"]) == pytest.approx(4096**3 / (46 * 64 * 16 * 1e9), rel=1e-5)
+    assert shifts["note"] == ""
+    assert float(others["roofline_s"]) == pytest.approx(2 * 4096**3 / 1.024e12, rel=1e-5)
+    assert others["note"] == "shift_mac does not multiply int8 x int8: the vector engine does"
+    assert float(shifts["pred_s"]) < float(others["pred_s"])
+
+
 def test_a_warm_operand_is_no_slower_than_a_cold_one() -> None:
     small = NAMED["gemm"] | {"m": 8, "n": 2048, "k": 2048}
     cold, warm = (float(r["pred_s"]) for r in predicted([small | {"cache": "cold"}, small | {"cache": "warm"}]))

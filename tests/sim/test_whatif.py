@@ -133,6 +133,25 @@ def test_a_comparison_is_the_questions_asked_apart(capsys: Capture) -> None:
     assert [x["config"]["hardware"] for x in several] == ["h200_sxm", "t4"]
 
 
+def test_designs_of_units_are_compared_with_their_area_and_what_it_rests_on(capsys: Capture) -> None:
+    assert run("whatif", "-m", "llama-2-7b", "--hw", "edge_int_mac,edge_shift,a100_sxm4_80gb,h100_sxm", "--quant", "w2a8") == 0
+    out = capsys.readouterr().out
+    area = re.split(r"\s{2,}", next(line for line in out.splitlines() if line.strip().startswith("area")).strip())
+    assert re.fullmatch(r"1[23](\.\d)? mm2", area[1])
+    assert re.fullmatch(r"1[23](\.\d)? mm2 \([+-][01] %\)", area[2])
+    assert [re.sub(r" \(6\d(\.\d)? x\)", "", x) for x in area[3:]] == ["826 mm2", "814 mm2"]
+    assert "proven       edge_shift: cycles: contract of shift_mac" in out
+    assert "synthesised  edge_int_mac: cells" in out
+    assert "note         edge_shift: shift_mac does not multiply int8 x int2_g128" in out
+    assert run(*SAMPLE, "--vs", "quant=fp8") == 0
+    assert "\n area" not in capsys.readouterr().out
+
+
+def test_one_sequence_is_singular(capsys: Capture) -> None:
+    assert run("whatif", "-m", "phi-2", "--hw", "t4") == 0
+    assert "one decode step (1 sequence at" in capsys.readouterr().out
+
+
 def test_elasticities_tell_what_limits(capsys: Capture) -> None:
     data = asked(capsys, *SAMPLE)["elasticity"]
     assert -1 <= data["prefill"]["engine.matrix.rate"] < -0.5
@@ -163,6 +182,7 @@ def test_models_of_all_kinds_print(capsys: Capture, model: str, extra: list[str]
 
 @pytest.mark.parametrize(("value", "unit", "text"), [
     (0.0123456, "s", "12.3 ms"), (1.5, "s", "1.5 s"), (4e-6, "s", "4 us"), (3e-10, "s", "0.3 ns"), (12345.6, "", "12,346"),
+    (120345.6, "s", "120,346 s"),
     (0.1234567, "J", "0.123 J"), (None, "s", "-"), (math.nan, "W", "-"),
 ])
 def test_figures_have_three_digits_and_a_unit(value: float | None, unit: str, text: str) -> None:

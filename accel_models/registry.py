@@ -189,6 +189,8 @@ def unknown(name: str) -> str:
     near = sorted(near, key=lambda k: (not k.endswith("_sxm"), not k.endswith("_pcie"), k))   # common variants first
     near = (near or difflib.get_close_matches(low, known, n=2, cutoff=0.5))[:2]
     mean = f" Did you mean {' or '.join(near)}?" if near else ""
+    if Path(f"{name}.toml").is_file():
+        mean = f" The file here is --hw ./{name}.toml."
     start = next((k for k in near if k in list_devices()), "h100_sxm")
     return f"unknown hardware {name!r}.{mean}   (perfboard hw list; perfboard hw new {low} --from {start})"
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from accel_models.bind import bind
 from accel_models.device import Device, Quantity
 from accel_models.device_file import to_toml
-from accel_models.quantity import BASE
+from accel_models.families import other_way
+from accel_models.quantity import BASE, format_quantity
 from accel_models.registry import (
     System,
     list_devices,
@@ -19,8 +21,10 @@ from accel_models.registry import (
     load_device,
     load_system,
 )
+from accel_models.units import unit_names
 from sim.answer import grounds
 from sim.output import format_option, note, print_json, print_rows
+from workloads.formats import get_format
 
 KINDS = ("gpu", "npu", "fpga", "cpu", "tpu", "phone", "flash", "accelerator", "system")
 
@@ -101,12 +105,19 @@ def diff(a: str, b: str, fmt: str) -> None:
     """Figures in which device B differs from device A, and by what factor."""
     left, right = load_device(a), load_device(b)
     ours, theirs = _aligned(left), _aligned(right)
-    rows: list[list[Any]] = []
+    rows: list[list[Any]] = [[f"engine.{e}.kind", *kinds, None] for e in dict.fromkeys((*left.engine, *right.engine))
+                             if len(set(kinds := [d.engine[e].kind if e in d.engine else None for d in (left, right)])) > 1]
     for key in [*ours, *(k for k in theirs if k not in ours)]:
         p, q = ours.get(key), theirs.get(key)
         if p is None or q is None or not math.isclose(p.value, q.value, rel_tol=1e-9):
             ratio = q.value / p.value if p and q and p.value else None
             rows.append([key, str(p) if p else None, str(q) if q else None, ratio])
+    products = [unit_rates(d) for d in (left, right)]
+    for pair in dict.fromkeys((*products[0], *products[1])):
+        a_, b_ = (found.get(pair) for found in products)
+        if a_ != b_:
+            rows.append([f"products {pair}", *(format_quantity(x, "ops/s") if x else None for x in (a_, b_)),
+                         b_ / a_ if a_ and b_ else None])
     print_rows(["parameter", left.name, right.name, "ratio"], rows, fmt, right=("ratio",))
 
 
@@ -125,9 +136,13 @@ def _show_device(device: Device, fmt: str) -> None:
     print_rows(["parameter", "value", "kind", "source", "note"], rows, fmt, title=f"{device.name}: {device.title}")
     if fmt != "table":
         return
-    for text in (device.notes, *(f"{k}: {v}" for k, v in grounds(device).items()), _fallbacks(device)):
-        if text:
-            note(text)
+    products = [f"{pair} {format_quantity(rate, 'ops/s')}" for pair, rate in unit_rates(device).items()]
+    elsewhere = "on the vector engine " if products and device.kind != "gpu" else ""
+    lines = (device.notes, f"engine.matrix: kind {device.matrix.kind}" if device.matrix and device.matrix.kind else "",
+             f"products (activations x weights): {', '.join(products)}" if products else "",
+             *(f"{k}: {v}" for k, v in grounds(device).items()), elsewhere + _fallbacks(device) if _fallbacks(device) else "")
+    for text in filter(None, lines):
+        note(text)
     assumed = device.assumed()
     note(f"{len(rows)} figures, {len(assumed)} assumed{': ' if assumed else ''}{', '.join(assumed)}")
 
@@ -178,6 +193,20 @@ def _summary(device: Device) -> list[Any]:
     tdp = device.power.tdp
     return [device.name, device.kind, device.generation, main.capacity.value / 2**30 if main.capacity else None,
             main.bandwidth.value / 1e9 if main.bandwidth else None, rate, tdp.value if tdp else None, device.title]
+
+
+#: Products (activations, weights) that are named of engines made of units.
+_PRODUCTS = (*((a, w) for a in ("fp16", "int8") for w in ("fp16", "int8", "int4", "int3", "int2", "ternary", "pot4", "pot3")),
+             ("int4", "int4"), ("bit8", "bit1"), ("bit1", "bit1"))
+
+
+def unit_rates(device: Device) -> dict[str, float]:
+    """Products that the units of an engine take, as "int8 x int2", and their rate with full tiles [op/s]; none of others."""
+    if device.matrix is None or not unit_names(device.matrix.kind):
+        return {}
+    hardware = bind([device])
+    found = {f"{a} x {w}": float(other_way(get_format(a), get_format(w), hardware)[0]) for a, w in _PRODUCTS}
+    return {pair: float(f"{rate:.4g}") for pair, rate in found.items() if rate > 0}
 
 
 def _fallbacks(device: Device) -> str:

@@ -35,6 +35,19 @@ def test_show_table_tells_notes_apart_from_the_result() -> None:
     assert "fp8, fp4 computed in bf16" in result.stderr
 
 
+def test_engines_made_of_units_tell_their_kind_and_what_they_multiply() -> None:
+    said = run("show", "edge_lut").stderr
+    assert "engine.matrix: kind lut" in said
+    assert "int8 x int4 23.55 TOP/s, int8 x int3 31.4 TOP/s, int8 x int2 47.1 TOP/s" in said
+    assert "on the vector engine bf16, fp8, int8" in said
+    assert "products" not in run("show", "h200_sxm").stderr
+    rows = {r["parameter"]: r for r in rows_of("diff", "edge_lut", "edge_int_mac")}
+    assert (rows["engine.matrix.kind"]["edge_lut"], rows["engine.matrix.kind"]["edge_int_mac"]) == ("lut", "int_mac")
+    assert float(rows["products int8 x int2"]["ratio"]) == pytest.approx(16 * 64 * 16 / (92 * 2 * 64 * 4 / 2), rel=1e-3)
+    assert rows["products int8 x int8"]["edge_lut"] == ""
+    assert not [r for r in rows_of("diff", "h200_sxm", "h100_sxm") if "kind" in r["parameter"]]
+
+
 def test_show_system() -> None:
     assert "8 x h100_sxm" in run("show", "dgx_h100").stdout
     data = json.loads(run("show", "dgx_h100_2n", "--format", "json").stdout)
@@ -89,6 +102,12 @@ def test_bad_input_is_one_line(
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_without_its_path_is_told_where_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("new", "my_x", "--from", "t4")
+    assert "The file here is --hw ./my_x.toml." in str(run("show", "my_x").exception)
 
 
 def test_new_does_not_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

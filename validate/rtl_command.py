@@ -99,13 +99,22 @@ def verify_command(units: tuple[str, ...], params: tuple[str, ...], thorough: bo
     """
     own, chosen = parse_params(params), chosen_units(units)
     if mutants is not None or coverage:
+        if mutants is not None and coverage:
+            raise ValueError("--mutants and --coverage are two runs: one of them")
         if simulator != "verilator" or own:
             raise ValueError("--mutants and --coverage take all parameter sets on Verilator: no --param, no --simulator")
+        given = {"--thorough": thorough, "--fresh": fresh, "--seed": seed is not None, "--waves": waves, "--out": out}
+        if unused := [option for option, there in given.items() if there]:
+            raise ValueError(f"{', '.join(unused)}: not with --mutants or --coverage, which have runs of their own")
         if coverage:
             cover_units(chosen, write, fmt)
         else:
             mutate_units(chosen, mutants or None, write, fmt)
         return
+    if write:
+        raise ValueError("--write keeps the result of --mutants or --coverage; results of plain runs go to --out DIR")
+    if fresh and not thorough:
+        raise ValueError("--fresh runs again what --thorough has kept: give both")
     if own and len(units) != 1:
         raise ValueError("--param needs exactly one unit")
     verify_units(chosen, Wish(own, thorough, fresh, simulator, seed, waves, out), fmt)
@@ -132,6 +141,8 @@ def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, wri
     own = parse_params(params)
     if own and (len(units) != 1 or write):
         raise ValueError("--param needs exactly one unit and no --write")
+    if write and not fpga:
+        raise ValueError("--write keeps the figures of both flows: no --no-fpga")
     rows: list[dict[str, Any]] = []
     for unit in chosen_units(units):
         unit.resolve(own)
@@ -147,8 +158,9 @@ def synth_units(units: tuple[str, ...], params: tuple[str, ...], fpga: bool, wri
     if fmt == "json":
         print_json(rows)
         return
-    print_rows(figures.COLUMNS, [[shown(r["parameters"]) if c == "parameters" else r.get(c, "") for c in figures.COLUMNS]
-                                 for r in rows], fmt)
+    columns = [c for c in figures.COLUMNS if fmt != "table" or any(r.get(c, "") not in ("", None) for r in rows)]
+    print_rows(columns, [[shown(r["parameters"]) if c == "parameters" else r.get(c, "") for c in columns] for r in rows], fmt,
+               right=[c for c in columns if c not in ("unit", "build", "parameters")])
 
 
 rtl.add_command(compare)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rtl.harness import figures
 from rtl.harness.new import skeleton
 from sim.cli import main
 
@@ -47,12 +48,29 @@ def test_new_refuses_what_cannot_be(tmp_path: Path) -> None:
     (["verify", "lut_dot", "--param", "K"], "expected NAME=INTEGER"),
     (["verify", "--param", "K=3"], "exactly one unit"),
     (["verify", "./nowhere"], "no __init__.py"),
+    (["verify", "lut_dot", "--write"], "--write keeps the result of --mutants or --coverage"),
+    (["verify", "lut_dot", "--fresh"], "give both"),
+    (["verify", "lut_dot", "--mutants", "3", "--coverage"], "one of them"),
+    (["verify", "lut_dot", "--coverage", "--seed", "3", "--waves", "w"], "--seed, --waves: not with"),
+    (["synth", "lut_dot", "--write", "--no-fpga"], "no --no-fpga"),
 ])
 def test_bad_input_is_one_line(args: list[str], message: str, capsys: Capture) -> None:
     assert run(*args) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_table_of_one_flow_has_no_columns_of_the_other(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    row = {"unit": "lut_dot", "build": "own", "parameters": {"K": 9}, "ge": 26913.0, "sequential_ge": 16310.0, "ff": 2876,
+           "depth": 32}
+    monkeypatch.setattr(figures, "measure", lambda *_, **__: row)
+    assert run("synth", "lut_dot", "--param", "K=9", "--no-fpga") == 0
+    head, _, line = [text.split() for text in capsys.readouterr().out.strip().splitlines()]
+    assert head == ["unit", "build", "parameters", "ge", "sequential_ge", "ff", "depth"]
+    assert line[3:5] == ["26913", "16310"]
+    assert run("synth", "lut_dot", "--param", "K=9", "--no-fpga", "--format", "csv") == 0
+    assert capsys.readouterr().out.splitlines()[0] == ",".join(figures.COLUMNS)
 
 
 def test_missing_tool_is_exit_code_4(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

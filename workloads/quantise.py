@@ -213,8 +213,8 @@ def preset(name: str) -> QuantScheme:
         fmt = get_format(name)
     except ValueError:
         near = difflib.get_close_matches(key, [*PRESETS, "W3A16", "W4A16_G64", "INT4_G128"], n=3, cutoff=0.4)
-        raise ValueError(f"--quant: unknown scheme {name!r}; did you mean {', '.join(near) or 'FP8, W4A16, NVFP4'}?"
-                         ) from None
+        raise ValueError(f"--quant: unknown scheme {name!r}; did you mean {', '.join(near) or 'FP8, W4A16, NVFP4'}? "
+                         "Or two number formats, WEIGHT/ACTIVATION: pot3/int8, bit1/bit1") from None
     return QuantScheme(name=fmt.name, default=Pair(weight=fmt.name, act=fmt.name if fmt.bits >= 16 else ""))
 
 

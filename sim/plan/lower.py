@@ -15,7 +15,7 @@ from sim.plan.block import Block, Move, Plan, check_memory
 from sim.plan.board import Board, Tier, copier
 from sim.plan.storage import read_seconds
 from sim.tasks import Flow, Labels, Resource, Task, TaskGraph, picoseconds
-from workloads.ops import NUMBERS, Op
+from workloads.ops import NUMBERS, Attention, Op
 from workloads.work import work
 
 Detail = Literal["block", "op"]
@@ -117,8 +117,9 @@ def _prices(plans: Sequence[Plan], ideal: bool) -> dict[_Key, Piece]:
             if ideal:
                 seconds = float(np.ravel(limit([op], [work(op)], hardware, 0)[0])[0])
             if not np.isfinite(seconds):
+                instead = "; --fmha-quant-mode int8 --kvcache-quant-mode int8 ?" if isinstance(op, Attention) else ""
                 raise ValueError(f"{engine} of {plans[0].board.name} cannot run {type(op).__name__.lower()} in "
-                                 f"{getattr(op, 'a', '') or getattr(op, 'q', '') or 'this format'}: no rate for it")
+                                 f"{getattr(op, 'a', '') or getattr(op, 'q', '') or 'this format'}: no rate for it{instead}")
             found[key] = Piece(op, seconds, float(np.ravel(p.cost.nbytes)[0]),
                                float(np.ravel(p.energy)[0]), max(terms, key=terms.__getitem__), p)
     return found

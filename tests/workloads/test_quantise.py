@@ -117,6 +117,8 @@ def test_unknown_preset_is_one_line_with_near_names(bad: str) -> None:
     with pytest.raises(ValueError, match="did you mean") as e:
         preset(bad)
     assert "\n" not in str(e.value)
+    shown = str(e.value).partition("WEIGHT/ACTIVATION: ")[2].split(", ")
+    assert [preset(name).default.act for name in shown if name] in ([], ["int8", "bit1"])
 
 
 # -- footprint --------------------------------------------------------------------------------------------------------

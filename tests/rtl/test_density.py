@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_ours_are_cells_of_the_figures_over_products_per_cycle() -> None:
     whole = ge["lut_mpgemm_tile", "8-bit tables"] + 2 * ge["lut_table_gen", "A16 rounded"]
     assert density.per_product(row["unit"], row["with"]) == pytest.approx(whole / (2 * 64 * 4))
     assert density.our_ratio(row) == pytest.approx(figures.stored()["base_fp16_mac", "AM 23"]["ge"] / (whole / 512))
+
+
+def test_changes_are_those_of_the_netlist_and_of_the_clock() -> None:
+    row = next(r for r in ROWS if r["quantity"] == "energy" and r["source"] == "bitmod")
+    changes = {}
+    for side, per_cycle in (("unit", 2.0), ("baseline", 1.0)):
+        name, build = row[side]["unit"], row[side]["build"]
+        kept, busy = figures.stored()[name, build], json.loads((ROOT / "activity.json").read_text(encoding="utf-8"))
+        per_ge = next(r["per_ge"] for r in busy if r["unit"] == name)
+        changes[side] = (per_ge * kept["ge"] + 2 * kept["ff"]) / per_cycle
+    assert density.our_ratio(row, "changes") == pytest.approx(changes["baseline"] / changes["unit"])
+    line = next(x for x in density.page().splitlines() if row["what"] in x and "pJ" in x)
+    theirs = density.published_ratio(row)
+    assert f"| {density.our_ratio(row, 'changes') / theirs:.2f} |" in line
+    with pytest.raises(ValueError, match="no activity of nbit_unpack"):
+        density.figure({"unit": "nbit_unpack", "build": "default"}, "changes")
 
 
 def test_a_build_without_figures_is_named() -> None:

@@ -204,3 +204,15 @@ def absent() -> Sequence[Absent]:
     if not path.is_file():
         return ()
     return tuple(Absent.model_validate(x) for x in tomllib.loads(path.read_text(encoding="utf-8")).get("absent", ()))
+
+
+def plain(value: Any) -> str:
+    """A value of a case as one would type it: ``set`` and techniques as on the command line, shapes with crosses."""
+    if isinstance(value, dict):
+        options = [f"{k}={plain(v)}" for k, v in value.items() if k != "use"]
+        return f"{value['use']}{':' if options else ''}{','.join(options)}" if "use" in value else "; ".join(options)
+    if isinstance(value, list | tuple) and value and all(isinstance(v, list | tuple) for v in value):
+        return " ".join(" x ".join(map(plain, v)) for v in value)
+    if isinstance(value, list | tuple):
+        return ("; " if value and isinstance(value[0], dict) else "+").join(map(plain, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from sim.estimate import Z80
-from validate.case import MORE_IS_BETTER, UNITS, Case, Claim, Quantity, Side
+from validate.case import MORE_IS_BETTER, UNITS, Case, Claim, Quantity, Side, plain
 from validate.case_outcome import Deviation, Outcome
 from validate.case_outcome import evaluate as in_closed_form
 from validate.case_simulated import evaluate_simulated
@@ -124,7 +124,7 @@ def overall(verdicts: list[Verdict]) -> Verdict:
 
 def _label(claim: Claim, point: object) -> str:
     if isinstance(point, dict):
-        at = ", ".join(f"{k} {v}" for k, v in point.items())
+        at = ", ".join(f"{k} {plain(v)}" for k, v in point.items())
     else:
         at = f"{claim.over} {point:g}" if isinstance(point, float) else f"{claim.over} {point}"
     return " ".join(x for x in (claim.side, claim.condition, at) if x)

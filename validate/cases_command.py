@@ -11,12 +11,15 @@ from typing import Any
 import click
 
 from sim.output import FORMATS, as_markdown, note, print_json, print_rows
-from validate.case import absent, load, names
+from validate.case import absent, load, names, plain
 from validate.case_verdict import VERDICTS, Result, Summary, Verdict, run
 from validate.parallel import each
 
 COLUMNS = ("case", "claimed", "modelled", "interval_80", "verdict", "conditions", "reason")
 DETAIL = ("condition", "against", "quantity", "claimed", "modelled", "interval_80", "limit", "verdict", "reason")
+
+#: A claim whose ends are this far apart says "at least".
+OPEN = 500.0
 
 _format = click.option("--format", "fmt", type=click.Choice(FORMATS), default="table", show_default=True,
                        envvar="PERFBOARD_FORMAT", help="Form of the result on stdout.")
@@ -97,7 +100,7 @@ def select(chosen: tuple[str, ...]) -> list[str]:
 
 
 def setting(s: Summary, side: str) -> str:
-    return ", ".join(f"{k} {v}" for k, v in (s.case.common | s.case.sides[side]).items())
+    return ", ".join(f"{k} {plain(v)}" for k, v in (s.case.common | s.case.sides[side]).items())
 
 
 def row(s: Summary) -> list[Any]:
@@ -105,7 +108,7 @@ def row(s: Summary) -> list[Any]:
     shown = headline(s)
     counts = ", ".join(f"{n} {v}" + (f" ({s.by_width} by width)" if v == "explained" and s.by_width else "")
                        for v in VERDICTS if (n := s.counts[v]))
-    return [s.case.name, f"{figures(*shown.claimed, shown.unit)} ({shown.label})", figure(shown.value, shown.unit),
+    return [s.case.name, f"{claimed(shown)} ({shown.label})", figure(shown.value, shown.unit),
             figures(shown.lo, shown.hi, shown.unit), s.verdict, counts, shown.reason]
 
 
@@ -115,7 +118,7 @@ def headline(s: Summary) -> Result:
 
 
 def detail(r: Result) -> list[Any]:
-    return [r.label, r.against, r.quantity, figures(*r.claimed, r.unit), figure(r.value, r.unit),
+    return [r.label, r.against, r.quantity, claimed(r), figure(r.value, r.unit),
             figures(r.lo, r.hi, r.unit), figure(r.limit, r.unit), r.verdict, r.reason]
 
 
@@ -134,6 +137,12 @@ def figure(x: float, unit: str) -> str:
 def figures(lo: float, hi: float, unit: str) -> str:
     a, b = figure(lo, unit), figure(hi, unit)
     return a if a == b else f"{a} to {b}"
+
+
+def claimed(r: Result) -> str:
+    """What is claimed; a bound from below alone where a case leaves the other end open."""
+    lo, hi = r.claimed
+    return f"at least {figure(lo, r.unit)}" if hi >= OPEN * lo > 0.0 else figures(lo, hi, r.unit)
 
 
 def as_data(s: Summary) -> dict[str, Any]:

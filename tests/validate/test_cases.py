@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.estimate import Z80
-from validate.case import absent, load, names, parse
+from validate.case import absent, load, names, parse, plain
 from validate.case_correlation import study
 from validate.case_outcome import Deviation, evaluate
 from validate.case_verdict import RHO_TRANSFERRED, VERDICTS, WIDTH, Summary, judge, overall, run, spread_of_ratio
-from validate.cases_command import cases, page, run_all, select
+from validate.cases_command import cases, claimed, page, run_all, select
 from validate.measured import data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +52,22 @@ source = "s"
 @pytest.fixture(scope="module")
 def done() -> list[Summary]:
     return run_all(names())
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    ([{"use": "split_ops", "weights": "in_flash"}, {"use": "split_neurons"}], "split_ops:weights=in_flash; split_neurons"),
+    ([{"use": "page_in", "parts": ["embed", "mixer"], "on": True}], "page_in:parts=embed+mixer,on=true"),
+    ({"engine.matrix.clock": "1410 MHz", "engine.matrix.units": 108}, "engine.matrix.clock=1410 MHz; engine.matrix.units=108"),
+    ([[256, 2048], [64, 64]], "256 x 2048 64 x 64"), ("w4a16", "w4a16"), (0.5, "0.5"), ([], ""),
+])
+def test_settings_are_shown_as_one_would_type_them(value: object, text: str) -> None:
+    assert plain(value) == text
+
+
+def test_a_claim_that_is_open_above_says_at_least(done: list[Summary]) -> None:
+    shown = {(s.case.name, claimed(r)) for s in done for r in s.results}
+    assert ("denseshift", "at least 1.00") in shown
+    assert not [text for _, text in shown if re.search(r"to (1000\.00|1e\+06)", text)]
 
 
 def test_every_system_has_a_case_or_a_reason() -> None:

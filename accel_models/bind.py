@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 
 from accel_models.device import FORMATS, Device, Quantity
 from accel_models.registry import System, is_shipped, load_device
-from accel_models.unit_silicon import joules
+from accel_models.units import KINDS, given
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hardware:
-    """Arrays of shape (devices,), SI units. ``rate_table`` holds dense rates per format after fallback.
+    """Arrays of shape (devices,), SI units. ``rate_table`` holds dense rates per format after fallback, as files state them:
+    those of engines made of units follow from their figures where products are priced (``families``).
 
     ``identity`` is (name, generation, kind) for the look-up of fitted parameters; ``engine`` the kind of the engine that
     multiplies, which chooses the formulas, ``figures`` its own numbers (resources of a part among them); ``native`` the
-    formats it really has. ``array_clock`` is that of the engine that
+    formats it has rates for; ``process`` the node as the file names it. ``array_clock`` is that of the engine that
     multiplies. ``domain`` devices share the fast link; beyond it the network carries. ``launch_scale``
     multiplies the fixed time of every kernel.
     ``energy_per_op`` and ``energy_per_byte`` are those that the file states for its parts, NaN where it does not.
@@ -38,6 +39,7 @@ class Hardware:
     engine: tuple[str, ...]
     figures: tuple[Mapping[str, float], ...]
     native: tuple[frozenset[str], ...]
+    process: tuple[str, ...]
     link_class: tuple[str, ...]
     assumed: tuple[tuple[str, ...], ...]
     rate_table: dict[str, Array]
@@ -110,7 +112,8 @@ def bind(devices: Sequence[Device], system: System | None = None) -> Hardware:
         identity=tuple((d.name, d.generation, d.kind) for d in devices),
         engine=tuple(d.matrix.kind if d.matrix else "" for d in devices),
         figures=tuple(_engine_figures(d) for d in devices),
-        native=tuple(frozenset(d.rates()) for d in devices),
+        native=tuple(frozenset(d.rates(stated=True)) for d in devices),
+        process=tuple(d.area.process for d in devices),
         link_class=tuple(str(r["link_class"]) for r in rows), assumed=tuple(tuple(r["assumed"]) for r in rows),
         rate_table=table, **columns)
 
@@ -133,7 +136,7 @@ def perturb(hw: Hardware, step: float) -> tuple[Hardware, list[str]]:
 
 
 #: Fields that are tuples with an entry a device.
-_LISTED = ("identity", "engine", "figures", "native", "link_class", "assumed")
+_LISTED = ("identity", "engine", "figures", "native", "process", "link_class", "assumed")
 
 
 def take(hw: Hardware, places: Sequence[int]) -> Hardware:
@@ -146,7 +149,8 @@ def take(hw: Hardware, places: Sequence[int]) -> Hardware:
 def alike(a: Hardware, b: Hardware) -> bool:
     """Whether every figure that formulas see is the same."""
     names = [f.name for f in fields(Hardware) if f.type == "Array"]
-    return (a.figures == b.figures and all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=True) for n in names)
+    same = a.figures == b.figures and a.process == b.process
+    return (same and all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=True) for n in names)
             and all(np.array_equal(r, b.rate_table[f], equal_nan=True) for f, r in a.rate_table.items()))
 
 
@@ -164,18 +168,20 @@ def _rule(generation: str, name: str) -> float:
 def _rate(device: Device, fmt: str) -> float:
     """Rate after fallback; NaN where the device cannot multiply this at all (pricing then fails loudly)."""
     try:
-        return device.rate(fmt)
+        return device.fallback(fmt, stated=True).rate
     except ValueError:
         return np.nan
 
 
 def _check(device: Device, row: dict[str, Any]) -> None:
-    """What is divided by cannot be zero; a figure that is not known is NaN and passes."""
+    """What is divided by cannot be zero; a figure that is not known is NaN and passes. Arrays of units need their shape."""
+    if device.matrix and device.matrix.kind in KINDS:
+        given(device.matrix.kind, {k: q.value for k, q in device.matrix.figure.items()}, where=device.name)
     divisors = {"dram_bandwidth": f"memory.{device.main_memory}.bandwidth", "n_units": "engine.matrix.units",
                 "vector_rate": "engine.vector.rate", "link_bandwidth": "link bandwidth",
                 "network_bandwidth": "network bandwidth", "tdp": "power.tdp"}
     zero = [key for name, key in divisors.items() if row[name] <= 0]
-    zero += [f"rate.{f}" for f, rate in device.rates().items() if rate <= 0]
+    zero += [f"rate.{f}" for f, rate in device.rates(stated=True).items() if rate <= 0]
     if zero:
         raise ValueError(f"{device.name}: {zero[0]}: must be above 0")
 
@@ -204,7 +210,7 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
     vector_rates = vector.rate if vector else {}
     return {
         "vector_rate": next((vector_rates[f].value for f in ("fp32", "fp16") if f in vector_rates),
-                            max(device.rates().values(), default=np.nan)),
+                            max(device.rates(stated=True).values(), default=np.nan)),
         "n_units": units, "clock": clock,
         "array_clock": matrix.clock.value if matrix and matrix.clock else clock, "dram_bandwidth": bandwidth,
         "dram_capacity": value(f"{main}.capacity", np.nan, "not known"),
@@ -225,8 +231,7 @@ def _row(device: Device, system: System | None) -> dict[str, Any]:
 
 
 def _engine_figures(device: Device) -> dict[str, float]:
-    """Numbers of the multiplying engine's own: resources of the part, its figures, for cores inside NAND its geometry, for
-    arrays of units their energies."""
+    """Numbers of the multiplying engine's own: resources of the part, its figures, for cores inside NAND its geometry."""
     engine = device.matrix
     if engine is None:
         return {}
@@ -234,7 +239,7 @@ def _engine_figures(device: Device) -> dict[str, float]:
     nand = next((m.nand for m in device.memory.values() if m.nand), None)
     if engine.kind == "in_flash" and nand is not None:
         found |= {f"nand_{k}": q.value for k in type(nand).model_fields if isinstance(q := getattr(nand, k), Quantity)}
-    return found | joules(device)
+    return found
 
 
 def _launch_scale(device: Device) -> float:

@@ -6,7 +6,7 @@ Axes of every array: ops first (absent where all ops are alike), then devices, t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -272,6 +272,17 @@ def power_interval(hw: Hardware) -> tuple[Array, Array]:
     cells = fitted("energy", transfer, ("bf16",) * len(hw), hw.identity, "")
     own = np.array([s == "fitted" for s in cells.source])
     return np.where(own, cells.lo[0], 1 / UNMEASURED), np.where(own, cells.hi[0], UNMEASURED)
+
+
+#: Kernels whose operands lie in memory whatever buffers hold: a table that is looked up, the cache that is appended to.
+OFF_CHIP = ("embedding", "kv_append")
+
+
+def picked(f: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Expected number of local experts that some token picked (choices uniform), and the rows that each of them gets."""
+    picks = np.minimum(f["topk"] / f["n_experts"], 1.0 - 1e-12)
+    hit = f["n_local"] * -np.expm1(f["tokens"] * np.log1p(-picks))
+    return hit, f["tokens"] * picks * f["n_local"] / np.maximum(hit, 1e-300)
 
 
 #: Figures of the memories that most formulas take.

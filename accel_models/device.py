@@ -105,7 +105,6 @@ class Engine(Strict):
     resources: dict[str, Count] = {}         # FPGA: lut, dsp, bram18, uram
     figure: Annotated[dict[str, Quantity], BeforeValidator(_figures)] = {}
 
-
     def rates(self, device: str) -> dict[str, float]:
         """Dense peak per format [op/s]: as stated, and of an engine made of units as its contract and shape give it."""
         stated: dict[str, float] = {fmt: q.value for fmt, q in self.rate.items()}
@@ -346,26 +345,37 @@ class Device(Strict):
         scaled: Device = _replace(self, ["engine", engine, "rate"], rates)  # type: ignore[arg-type]
         return scaled
 
-    def rates(self) -> dict[str, float]:
-        """Dense peak per format [op/s]: the matrix engine, completed by what only the vector engine has."""
+    def rates(self, *, stated: bool = False) -> dict[str, float]:
+        """Dense peak per format [op/s]: the matrix engine, completed by what only the vector engine has. ``stated``: without
+        those that follow from a contract."""
         found: dict[str, float] = {}
         for engine in (self.vector, self.matrix):
-            found |= engine.rates(self.name) if engine else {}
+            if engine is not None:
+                found |= {f: q.value for f, q in engine.rate.items()} if stated else engine.rates(self.name)
         return found
 
     def rate(self, fmt: str) -> float:
         """Dense peak for operands of ``fmt`` [op/s], after fallback."""
         return self.fallback(fmt).rate
 
-    def fallback(self, fmt: str) -> Fallback:
-        """The format that operands of ``fmt`` are multiplied in here. Raises ``ValueError`` if there is none."""
+    def _instead(self, rates: Mapping[str, float]) -> str:
+        """What to ask of a device that multiplies nothing but integers."""
+        if "int8" not in rates:
+            return ""
+        flash = any(e.kind == "in_flash" for e in self.engine.values())
+        return ("; ask for it throughout: " + ("perfboard simulate -t split_ops:weights=in_flash,tier=flash " if flash else "")
+                + "--quant 'w8a8; lm_head=w8a8' --kvcache-quant-mode int8 --fmha-quant-mode int8")
+
+    def fallback(self, fmt: str, *, stated: bool = False) -> Fallback:
+        """The format that operands of ``fmt`` are multiplied in here; ``stated`` as in ``rates``. Raises ``ValueError`` if
+        there is none."""
         if fmt not in _WIDER:
             raise ValueError(f"unknown compute format {fmt!r}; known: {', '.join(FORMATS)}")
-        rates = self.rates()
+        rates = self.rates(stated=stated)
         used = next((f for f in (fmt, *_WIDER[fmt]) if f in rates), None)
         if used is None:
             has = ", ".join(rates) or "none"
-            raise ValueError(f"{self.name}: no engine rate for {fmt} or anything wider; it has {has}")
+            raise ValueError(f"{self.name}: no engine rate for {fmt} or anything wider; it has {has}{self._instead(rates)}")
         reason = "" if used == fmt else f"{self.name} has no {fmt} rate: operands are converted to {used}"
         # A half-precision unit slower than the fp32 one (Pascal P4: 1/64) is not used by any library.
         if used in ("fp16", "bf16") and rates.get("fp32", 0.0) > rates[used]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel_models.device import Device, Engine
 from accel_models.silicon import Cells, area, cells, sram_energy_per_byte, work_energy
 from accel_models.technology import common
 from accel_models.units import BANKS, KINDS, Figures, given, unit_names
+
+Array = NDArray[np.float64]
 
 
 def array_cells(kind: str, shape: Figures) -> Cells:
@@ -35,29 +39,28 @@ def _one(kind: str, shape: tuple[tuple[str, float], ...]) -> Cells:
     return array_cells(kind, {k: np.asarray(v) for k, v in shape})
 
 
-def joules(device: Device) -> dict[str, float]:
-    """Energies of a multiplying engine made of units, at the node of ``[area] process`` (none without): ``cycle_j`` of one
-    array at work (of its cells, or of what the file states for each unit, figure ``element_j``), ``vector_op_j`` of an
-    operation beside it (that of a synthesised fp16 multiply-accumulate unit, which is two), ``input_j`` and ``weight_j`` of
-    a byte from its buffers."""
-    engine, node = device.matrix, device.area.process
-    one = engine_cells(device)
-    if engine is None or one is None or not node:
-        return {}
-    shape = _shape(engine)
-    stated = shape.get("element_j", 0.0) * _elements(engine.kind, given(engine.kind, shape, where=device.name))
-    found = {"cycle_j": stated or float(work_energy(one, node=node)),
-             "vector_op_j": float(work_energy(cells("base_fp16_mac", {}), node=node)) / 2.0}
-    for name in ("input", "weight"):
-        bank = shape.get(f"{name}_buffer_bytes", 0.0) / shape.get("buffer_banks", BANKS)
-        found[f"{name}_j"] = float(sram_energy_per_byte(bank, node=node)) if bank else 0.0
-    return found
+class Energies(NamedTuple):
+    """``cycle``: of one array at work [J]; ``vector_op``: of an operation beside it [J/op]; ``input`` and ``weight``: of a byte
+    from its buffers [J/B]."""
+
+    cycle: Array
+    vector_op: Array
+    input: Array
+    weight: Array
 
 
-def _elements(kind: str, shape: dict[str, float]) -> float:
-    """Units of an array."""
-    parts = KINDS[kind].parts({name: np.asarray(value) for name, value in shape.items()})
-    return float(sum((part.instances for part in parts), np.zeros(())))
+def energies(kind: str, shape: Figures, beside: Figures, *, node: str) -> Energies:
+    """Energies of an engine made of units at a process node; ``beside``: the figures of ``units.COMMON``, NaN where a file is
+    silent. Broadcasts over the figures.
+
+    A cycle of an array is that of its cells, or what the file states for each of its units (``element_j``); an operation
+    beside it half of that of a synthesised fp16 multiply-accumulate unit; a buffer of no size costs nothing.
+    """
+    units = sum((part.instances for part in KINDS[kind].parts(shape)), np.zeros(()))
+    cycle = np.where(np.isnan(stated := beside["element_j"]), work_energy(array_cells(kind, shape), node=node), stated * units)
+    banks = np.where(np.isnan(beside["buffer_banks"]), BANKS, beside["buffer_banks"])
+    fed = (sram_energy_per_byte(beside[f"{name}_buffer_bytes"] / banks, node=node) for name in ("input", "weight"))
+    return Energies(cycle, work_energy(cells("base_fp16_mac", {}), node=node) / 2.0, *map(np.nan_to_num, fed))
 
 
 def _shape(engine: Engine) -> dict[str, float]:

@@ -180,9 +180,11 @@ KINDS: dict[str, Kind] = _Kinds({
 #: Kinds whose arrays have formulas of their own (``families.fpga``, ``families.in_flash``) -> their units.
 _ELSEWHERE = {"sparse_dsp": ("sparse_dsp_chain",), "ternary": ("ternary_acc",), "in_flash": ("flash_page_gemv",)}
 
-#: Figures of every kind: on-chip buffers and their banks; whether a causal prompt skips what lies beyond the diagonal;
-#: arrays in each processor of a GPU.
-COMMON = ("input_buffer_bytes", "weight_buffer_bytes", "buffer_banks", "causal_skip", "arrays_per_unit", "element_j")
+#: Figures of every kind, and the least and the most that they may be: on-chip buffers and their banks; whether a causal
+#: prompt skips what lies beyond the diagonal; arrays in each processor of a GPU; energy of a unit in a cycle.
+COMMON: dict[str, tuple[float, float]] = {
+    "input_buffer_bytes": (1.0, np.inf), "weight_buffer_bytes": (1.0, np.inf), "buffer_banks": (1.0, np.inf),
+    "causal_skip": (0.0, 1.0), "arrays_per_unit": (1.0, np.inf), "element_j": (0.0, np.inf)}
 #: Banks of each buffer where the file does not say: what the authors of BitMoD chose for 512 KiB (arXiv:2411.11745).
 BANKS = 8.0
 
@@ -210,17 +212,21 @@ def unit_names(kind: str) -> tuple[str, ...]:
 
 
 def given(kind: str, known: Mapping[str, float], *, where: str) -> dict[str, float]:
-    """The shape of an array: the file's figures over the defaults. Raises ``ValueError`` for one that is missing or below 1,
-    as counts of something that is there."""
+    """The shape of an array: the file's figures over the defaults. Raises ``ValueError`` for one that is missing or cannot be:
+    below 1, as counts of something that is there, or beyond the bounds in ``COMMON``."""
+    for name, (least, most) in COMMON.items():
+        if not least <= (number := known.get(name, least)) <= most:
+            bounds = f"in [{least:g}, {most:g}]" if np.isfinite(most) else f"at least {least:g}"
+            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be {bounds}, got {number:g}")
     found: dict[str, float] = {}
     for name, default in KINDS[kind].figures.items():
         value = known.get(name, default)
         if value is None:
             raise ValueError(f"{where}: engine figure {name!r} is missing; an engine of kind {kind!r} needs it, e.g. "
                              f"[engine.matrix.figure] {name} = {{ value = ..., kind = ..., source = ... }}")
-        if value < (0 if default == 0 else 1):
-            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be at least {0 if default == 0 else 1}, "
-                             f"got {value:g}")
+        fewest = 0.0 if default == 0 else 1.0
+        if not fewest <= value < np.inf:
+            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be at least {fewest:g}, got {value:g}")
         found[name] = float(value)
     return found
 

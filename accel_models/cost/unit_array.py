@@ -32,12 +32,9 @@ def traffic(m: ArrayLike, n: ArrayLike, k: ArrayLike, *, bytes_a: ArrayLike, byt
     m, n, k, bytes_a, bytes_w, bytes_out, input_buffer, weight_buffer = as_floats(
         m, n, k, bytes_a, bytes_w, bytes_out, input_buffer, weight_buffer)
     a, w = m * k * bytes_a, n * k * bytes_w
-    pieces_a = np.maximum(np.ceil(a / np.maximum(input_buffer, 1.0)), 1.0)
-    pieces_w = np.maximum(np.ceil(w / np.maximum(weight_buffer, 1.0)), 1.0)
-    fits = (pieces_a == 1.0) | (pieces_w == 1.0)
-    again_w = ~fits & (w * pieces_a + a <= a * pieces_w + w)
-    again_a = ~fits & ~again_w
-    return Traffic(a * np.where(again_a, pieces_w, 1.0), w * np.where(again_w, pieces_a, 1.0), m * n * bytes_out)
+    pieces_a, pieces_w = (np.maximum(np.ceil(x / room), 1.0) for x, room in ((a, input_buffer), (w, weight_buffer)))
+    again_w = w * pieces_a + a <= a * pieces_w + w
+    return Traffic(a * np.where(again_w, 1.0, pieces_w), w * np.where(again_w, pieces_a, 1.0), m * n * bytes_out)
 
 
 def product(m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1.0, *, compute: ArrayLike,
@@ -68,20 +65,24 @@ def together(nbytes: ArrayLike, flops: ArrayLike, *, compute: ArrayLike, dram_ba
                 tail=zero, flops=flops, nbytes=nbytes)
 
 
-class Share(NamedTuple):
-    """What one array does of a product: ``tiles`` of the result, each over 1 / ``splits`` of k."""
+class Deal(NamedTuple):
+    """Tiles of a result over arrays: ``most`` of one array; how many arrays have so many, and how many one less."""
 
-    tiles: Array
-    splits: Array
+    most: Array
+    with_most: Array
+    with_less: Array
 
 
-def share(m: ArrayLike, n: ArrayLike, batch: ArrayLike = 1.0, *, tile_m: ArrayLike, tile_n: ArrayLike, arrays: ArrayLike,
-          split: ArrayLike = 0.0) -> Share:
-    """Tiles of ``batch`` results dealt over the arrays; with ``split`` 1, arrays that would get none share the k of others.
+def dealt(tiles: ArrayLike, *, arrays: ArrayLike) -> Deal:
+    """As even as can be; arrays without a tile are in neither number. All arguments broadcast."""
+    tiles, arrays = as_floats(tiles, np.maximum(arrays, 1.0))
+    most = np.ceil(tiles / arrays)
+    with_most = tiles - (most - 1.0) * arrays
+    return Deal(most, with_most, np.where(most > 1.0, arrays - with_most, 0.0))
 
-    All arguments broadcast.
-    """
-    m, n, batch, tile_m, tile_n, arrays, split = as_floats(m, n, batch, tile_m, tile_n, arrays, split)
-    tiles = batch * np.ceil(m / tile_m) * np.ceil(n / tile_n)
-    splits = np.maximum(np.where(split > 0, np.floor(arrays / tiles), 1.0), 1.0)
-    return Share(np.ceil(tiles / np.maximum(arrays, 1.0)), splits)
+
+def splits(most: float) -> Array:
+    """Numbers of parts of k to try, none above ``most``: all up to 8, then four to each doubling. The same numbers for every
+    shape, so that one more array is never worse."""
+    found = [1.0, 2.0, 3.0, *(part * 2.0**i for i in range(int(np.log2(max(most, 1.0)))) for part in (4.0, 5.0, 6.0, 7.0))]
+    return np.array([part for part in found if part <= max(most, 1.0)])

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from accel_models.bind import Hardware
-from accel_models.columns import UNMEASURED, Columns, Stack
+from accel_models.columns import OFF_CHIP, UNMEASURED, Columns, Stack, picked
 from accel_models.cost.energy import energy
 from accel_models.cost.fpga import (
     Built,
@@ -42,8 +42,6 @@ SHAPE: dict[str, float | None] = {"slices": None, "tile_m": None, "tile_n": None
 WIRES: dict[str, float | None] = {"channels": 1.0, "channels_used": np.inf, "load_bytes": 8192.0}
 #: Passes over the elements of kernels that need more than one (mean or maximum first).
 PASSES = {"rmsnorm": 2.0, "add_rmsnorm": 2.0, "layernorm": 2.0, "add_layernorm": 2.0, "softmax": 2.0, "sampling": 2.0}
-#: Kernels whose operands lie in memory whatever the buffers hold: a table that is looked up, the cache that is appended to.
-OFF_CHIP = ("embedding", "kv_append")
 
 
 def _given(hw: Hardware, col: Columns, names: Mapping[str, float | None]) -> dict[str, Array]:
@@ -202,9 +200,7 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
 
 def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) -> Stack:
     """Experts that a token picked (choices uniform), one after another, each with its share of the rows."""
-    picks = f["topk"] / f["n_experts"]
-    hit = f["n_local"] * -np.expm1(f["tokens"] * np.log1p(-np.minimum(picks, 1.0 - 1e-12)))
-    rows = f["tokens"] * picks * f["n_local"] / np.maximum(hit, 1e-300)
+    hit, rows = picked(f)
     wide = f["inter"] * np.reshape([1.0 + op.gated for op in ops], (-1,) + (1,) * (rows.ndim - 1))
     parts = [_gemm([Gemm(name=op.name, m=0, n=0, k=0, a=op.a, w=op.w, out=op.out) for op in ops],
                    {"m": rows, "n": n, "k": k, "batch": hit}, hw, framework)
@@ -240,7 +236,9 @@ def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str
     col = Columns(hw, f["batch"].ndim - 2)
     state = f["batch"] * f["state_elements"] * col.each([get_format(op.state).nbytes for op in ops])
     moved = np.where(state > col(hw.figure("buffer_bytes", np.inf)), 2.0 * state, 0.0)
-    cost = array_stream(f["batch"] * f["q_len"], f["flops_per_token"] / 2.0, moved, **_lanes(hw, col))
+    # A recurrence multiplies: operands wider than the array's take several passes, as in its products.
+    passes = 1.0 / _share([get_format(op.act).compute for op in ops], hw, col)
+    cost = array_stream(f["batch"] * f["q_len"], f["flops_per_token"] / 2.0, moved, passes=passes, **_lanes(hw, col))
     return _priced(cost, len(ops), hw, col)
 
 

@@ -9,19 +9,20 @@ rates that the file states. Nothing was measured on such a device: ``assumed``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 
 from accel_models.bind import Hardware
-from accel_models.columns import Columns, Stack, priced, sets
+from accel_models.columns import OFF_CHIP, Columns, Stack, picked, priced, sets
 from accel_models.cost.terms import Array, Cost
-from accel_models.cost.unit_array import product, share, together
+from accel_models.cost.unit_array import dealt, product, splits, together
 from accel_models.families import general
 from accel_models.families.general import Pricer
 from accel_models.kernels import Multiply
-from accel_models.units import KINDS, given
+from accel_models.unit_silicon import Energies, energies
+from accel_models.units import COMMON, KINDS
 from workloads.formats import Format, get_format
 from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
 
@@ -29,14 +30,27 @@ from workloads.ops import Attention, Elementwise, Gemm, Moe, Op, Scan
 SOFTMAX_OPS = 5.0
 #: Operations for each element of a pass of an element-wise kernel (mean or maximum first: several passes).
 PASSES = {"rmsnorm": 3.0, "add_rmsnorm": 4.0, "layernorm": 4.0, "add_layernorm": 5.0, "softmax": SOFTMAX_OPS, "sampling": 2.0}
-#: Kernels whose operands lie in memory whatever the buffers hold: a table that is looked up, the cache that is appended to.
-OFF_CHIP = ("embedding", "kv_append")
 
 
-def shape(hw: Hardware, kind: str) -> dict[str, Array]:
-    """The figures of each device's array, (devices,)."""
-    rows = [given(kind, known, where=device) for (device, *_), known in zip(hw.identity, hw.figures, strict=True)]
-    return {name: np.array([row[name] for row in rows]) for name in KINDS[kind].figures}
+class Shape(NamedTuple):
+    """Figures of the arrays of one kind on bound devices and their energies (NaN where no node is known), all (devices,)."""
+
+    figures: dict[str, Array]
+    energies: Energies
+
+
+@lru_cache(maxsize=8)
+def shape(hw: Hardware, kind: str) -> Shape:
+    """Once for all ops that are priced on the same devices."""
+    figures = {name: hw.figure(name, default) for name, default in KINDS[kind].figures.items()}
+    beside = {name: hw.figure(name, np.nan) for name in COMMON}
+    joules = np.full((len(Energies._fields), len(hw)), np.nan)
+    for node in set(hw.process) - {""}:
+        at = [i for i, name in enumerate(hw.process) if name == node]
+        mine, rest = ({name: values[at] for name, values in table.items()} for table in (figures, beside))
+        for row, found in zip(joules, energies(kind, mine, rest, node=node), strict=True):
+            row[at] = found
+    return Shape(figures, Energies(*joules))
 
 
 def arrays_of(hw: Hardware) -> Array:
@@ -46,7 +60,7 @@ def arrays_of(hw: Hardware) -> Array:
 
 def peak(a: Format, w: Format, hw: Hardware, *, kind: str) -> Array:
     """Rate (devices,) of products of these formats with full tiles, 0 where the units do not take them. [op/s]"""
-    figures = shape(hw, kind)
+    figures = shape(hw, kind).figures
     passes = KINDS[kind].passes(a, w, figures)
     return np.nan_to_num(2.0 * KINDS[kind].macs(figures) * arrays_of(hw) * hw.array_clock / passes)
 
@@ -67,13 +81,12 @@ class _Arrays:
 
     def __init__(self, hw: Hardware, kind: str, n_axes: int) -> None:
         self.hw, self.kind, self.col = hw, KINDS[kind], Columns(hw, n_axes)
-        self.flat = shape(hw, kind)
+        self.flat, joules = shape(hw, kind)
         self.figures = {k: self.col(v) for k, v in self.flat.items()}
+        self.joules = Energies(*map(self.col, joules))
         self.units, self.clock = self.col(arrays_of(hw)), self.col(hw.array_clock)
         self.beside = {"dram_bandwidth": self.col(hw.dram_bandwidth), "launch": self.col(hw.launch)}
-        self.buffers = {"input_buffer": self.col(hw.figure("input_buffer_bytes", np.inf)),
-                        "weight_buffer": self.col(hw.figure("weight_buffer_bytes", np.inf))}
-        self.joules = {k: self.col(hw.figure(k, np.nan)) for k in ("cycle_j", "vector_op_j", "input_j", "weight_j")}
+        self.buffers = {name: self.col(hw.figure(f"{name}_bytes", np.inf)) for name in ("input_buffer", "weight_buffer")}
 
     def passes(self, a: Sequence[Format], w: Sequence[Format]) -> Array:
         """(ops, devices, ...), NaN where the unit does not take the product."""
@@ -89,31 +102,35 @@ class _Arrays:
 
     def vector(self, operations: Array) -> Work:
         """Operations on the vector engine."""
-        return Work(operations / self.col(self.hw.vector_rate), operations * self.joules["vector_op_j"])
+        return Work(operations / self.col(self.hw.vector_rate), operations * self.joules.vector_op)
 
     def product(self, m: Array, n: Array, k: Array, batch: Array, passes: Array, bytes_a: Array | float,
                 bytes_w: Array | float) -> Work:
         """Products on the arrays, or on the vector engine where the units do not take them.
 
-        Few results leave arrays without a tile: they share the k of others where that is faster. A row of operands comes
-        from its buffer once for all tiles that it meets at a time; arrays without work draw nothing.
+        Few results leave arrays without a tile: they share the k of others in as many parts as is fastest, and the vector
+        engine adds these up. A row of operands comes from its buffer once for all tiles that it meets at a time; arrays
+        without work draw nothing.
         """
         taken = ~np.isnan(passes)
         turns, (down, across) = np.where(taken, passes, 1.0), self.kind.tile(self.figures)
+        tiles = batch * np.ceil(m / down) * np.ceil(n / across)
+        room = self.units / np.maximum(tiles, 1.0)
+        part = np.reshape(splits(np.max(np.where(taken, room, 1.0))), (-1,) + (1,) * max(map(np.ndim, (room, k, turns))))
+        part = np.where(part <= room, part, 1.0)
+        each, deal = np.ceil(k / part), dealt(tiles * part, arrays=self.units)
 
-        def dealt(split: float) -> Work:
-            part = share(m, n, batch, tile_m=down, tile_n=across, arrays=self.units, split=split)
-            each = np.ceil(k / part.splits)
-            tiles = batch * np.ceil(m / down) * np.ceil(n / across) * part.splits
-            fed = tiles * each * (down * bytes_a * self.joules["input_j"] + across * bytes_w * self.joules["weight_j"])
-            one = self.kind.cycles(down, across, each, turns, self.figures)
-            mine = Work(self.kind.cycles(down * part.tiles, across, each, turns, self.figures) / self.clock,
-                        tiles * one * self.joules["cycle_j"] + fed)
-            return mine.then(self.vector(batch * m * n * (part.splits - 1.0)))
+        def cycles(count: Array) -> Array:
+            return self.kind.cycles(down * count, across, each, turns, self.figures)
 
-        whole, shared, other = dealt(0.0), dealt(1.0), self.vector(2.0 * batch * m * n * k)
-        faster = shared.seconds < whole.seconds
-        return Work(*(np.where(taken, np.where(faster, b, a), c) for a, b, c in zip(whole, shared, other, strict=True)))
+        longest = cycles(deal.most)
+        drawn = deal.with_most * longest + deal.with_less * cycles(np.maximum(deal.most - 1.0, 1.0))
+        fed = tiles * part * each * (down * bytes_a * self.joules.input + across * bytes_w * self.joules.weight)
+        ways = Work(longest / self.clock, drawn * self.joules.cycle + fed).then(self.vector(batch * m * n * (part - 1.0)))
+        seconds, joules = np.broadcast_arrays(*ways)
+        best = np.argmin(seconds, axis=0, keepdims=True)
+        mine, other = (np.take_along_axis(x, best, axis=0)[0] for x in (seconds, joules)), self.vector(2.0 * batch * m * n * k)
+        return Work(*(np.where(taken, x, y) for x, y in zip(mine, other, strict=True)))
 
     def priced_product(self, ops: Sequence[Gemm] | Sequence[Moe], m: Array, n: Array, k: Array,
                        batch: Array) -> tuple[Cost, Array]:
@@ -140,32 +157,39 @@ def _gemm(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: str
 def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
     """Experts that a token picked (choices uniform), each with its share of the rows."""
     arrays = _Arrays(hw, kind, f["tokens"].ndim - 2)
-    picks = np.minimum(f["topk"] / f["n_experts"], 1.0 - 1e-12)
-    hit = f["n_local"] * -np.expm1(f["tokens"] * np.log1p(-picks))
-    rows = f["tokens"] * picks * f["n_local"] / np.maximum(hit, 1e-300)
+    hit, rows = picked(f)
     wide = f["inter"] * arrays.col.each([1.0 + op.gated for op in ops])
     (up, up_j), (down, down_j) = (arrays.priced_product(ops, rows, n, k, hit)
                                   for n, k in ((wide, f["hidden"]), (f["hidden"], f["inter"])))
     return arrays.stack(Cost(*(x + y for x, y in zip(up, down, strict=True))), ops, up_j + down_j)
 
 
+def visible(q: Array, kv: Array, window: Array) -> Array:
+    """Keys that a query of the last ``q`` of ``kv`` positions sees, on the mean: those before it and itself, no more than the
+    last ``window`` (0: all)."""
+    most = np.minimum(np.where(window > 0, window, kv), kv)
+    ramp = np.clip(most - (kv - q), 0.0, q)                    # queries that still see all before them
+    return most - ramp * (most - (kv - q) - (ramp + 1.0) / 2.0) / q
+
+
 def _attention(ops: Sequence[Attention], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
     """Scores, softmax, weighted sum one after another; the queries of a group share a head of keys and values. Scores stay
-    on chip. A causal prompt skips what lies beyond the diagonal where the file says so (figure ``causal_skip`` 1)."""
+    on chip. A causal prompt skips what lies beyond the diagonal, or outside a window, where the file says so (figure
+    ``causal_skip`` 1); keys that no query sees are not read."""
     arrays = _Arrays(hw, kind, f["batch"].ndim - 2)
     each = arrays.col.each
     q, kv = [get_format(op.q) for op in ops], [get_format(op.kv) for op in ops]
     passes = arrays.passes(q, kv)
+    cached = np.where(f["window"] > 0, np.minimum(f["kv_len"], f["window"] + f["q_len"] - 1.0), f["kv_len"])
     skips = each([float(op.causal) for op in ops]) * arrays.col(hw.figure("causal_skip", 1.0))
-    seen = np.where(f["window"] > 0, np.minimum(f["kv_len"], f["window"] + f["q_len"] - 1.0), f["kv_len"])
-    seen = np.maximum(seen - skips * (f["q_len"] - 1.0) / 2.0, 1.0)
+    seen = cached + skips * (visible(f["q_len"], f["kv_len"], f["window"]) - cached)
     rows, batch = f["q_len"] * f["n_heads"] / f["n_kv_heads"], f["batch"] * f["n_kv_heads"]
     wide, narrow = each([x.nbytes for x in q]), each([x.nbytes for x in kv])
     work = (arrays.product(rows, seen, f["head_dim"], batch, passes, wide, narrow)
             .then(arrays.vector(SOFTMAX_OPS * batch * rows * seen))
             .then(arrays.product(rows, f["v_head_dim"], seen, batch, passes, wide, narrow)))
     heads = f["batch"] * f["n_heads"] * f["q_len"]
-    moved = f["batch"] * f["kv_len"] * f["kv_elements"] * narrow + heads * (f["head_dim"] + f["v_head_dim"]) * wide
+    moved = f["batch"] * cached * f["kv_elements"] * narrow + heads * (f["head_dim"] + f["v_head_dim"]) * wide
     flops = 2.0 * batch * rows * seen * (f["head_dim"] + f["v_head_dim"])
     return arrays.stack(together(moved, flops, compute=work.seconds, **arrays.beside), ops, work.joules)
 
@@ -182,10 +206,10 @@ def _elementwise(ops: Sequence[Elementwise], f: dict[str, Array], hw: Hardware, 
 
 
 def _scan(ops: Sequence[Scan], f: dict[str, Array], hw: Hardware, framework: str, *, kind: str) -> Stack:
-    """On the vector engine; a state that fits the input buffer stays there."""
+    """On the vector engine; the state comes from memory and goes back: before it is asked for again, all other layers
+    have had the buffer."""
     arrays = _Arrays(hw, kind, f["batch"].ndim - 2)
-    state = f["batch"] * f["state_elements"] * arrays.col.each([get_format(op.state).nbytes for op in ops])
-    moved = np.where(state > arrays.buffers["input_buffer"], 2.0 * state, 0.0)
+    moved = 2.0 * f["batch"] * f["state_elements"] * arrays.col.each([get_format(op.state).nbytes for op in ops])
     operations = f["batch"] * f["q_len"] * f["flops_per_token"]
     work = arrays.vector(operations)
     return arrays.stack(together(moved, operations, compute=work.seconds, **arrays.beside), ops, work.joules)

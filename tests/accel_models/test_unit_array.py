@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel_models.cost.unit_array import product, share, traffic
+from accel_models.cost.unit_array import dealt, product, splits, traffic
 
 SIZES = st.integers(1, 300)
 
@@ -37,14 +36,25 @@ def test_larger_buffers_never_move_more(m: int, n: int, k: int, a: int, w: int) 
     assert moved(m, n, k, a, w) >= moved(m, n, k, 1e12, 1e12)
 
 
-@given(SIZES, SIZES, st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.booleans())
-def test_all_tiles_are_dealt_and_no_array_has_one_more_than_need_be(m: int, n: int, batch: int, down: int, across: int,
-                                                                    arrays: int, split: bool) -> None:
-    part = share(m, n, batch, tile_m=down, tile_n=across, arrays=arrays, split=float(split))
-    tiles = batch * len(list(itertools.product(range(0, m, down), range(0, n, across))))
-    assert (part.tiles - 1) * arrays < tiles <= part.tiles * arrays
-    assert part.splits * tiles <= max(arrays, tiles)
-    assert part.splits == 1 or split
+@given(st.integers(1, 500), st.integers(1, 60))
+def test_tiles_dealt_one_by_one(tiles: int, arrays: int) -> None:
+    held = [0] * arrays
+    for i in range(tiles):
+        held[i % arrays] += 1
+    deal = dealt(tiles, arrays=arrays)
+    assert deal.most == max(held)
+    assert deal.with_most == held.count(max(held))
+    assert deal.with_less == (held.count(max(held) - 1) if max(held) > 1 else 0)
+
+
+def test_parts_to_try_are_none_too_many_and_dense_enough() -> None:
+    assert splits(0.3).tolist() == splits(1).tolist() == [1]
+    assert splits(11).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 10]
+    for most in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 100, 4097):
+        found = splits(most)
+        assert 0.75 * most < found.max() <= most
+        assert np.all(np.diff(found) > 0)
+        assert np.all(found[3:] / found[2:-1] <= 4 / 3)
 
 
 def test_the_longer_of_computing_and_moving_counts() -> None:

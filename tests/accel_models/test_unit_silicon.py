@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import pytest
 
+from accel_models.bind import bind
+from accel_models.families.units import shape as shape_of
 from accel_models.registry import load_device
 from accel_models.silicon import cells
-from accel_models.unit_silicon import array_cells, engine_cells, joules, rests
+from accel_models.unit_silicon import array_cells, engine_cells, rests
 from accel_models.units import KINDS, given
 from sim.api import whatif
 
@@ -53,7 +55,8 @@ def test_every_kind_has_cells_and_energies() -> None:
         known = {name: 8.0 for name, default in KINDS[kind].figures.items() if default is None}
         assert float(array_cells(kind, shape(kind, known)).ge) > 1000, kind
     assert engine_cells(load_device("h100_sxm")) is None
-    assert joules(load_device("edge_lut"))["cycle_j"] > joules(load_device("edge_int_mac"))["input_j"] > 0
+    one = shape_of(bind([load_device("edge_lut")]), "lut").energies
+    assert one.cycle[0] > one.weight[0] > one.vector_op[0] > 0
 
 
 def test_an_answer_says_what_the_units_leave_to_others_and_what_they_draw() -> None:

@@ -9,7 +9,7 @@ from rtl.harness.unit import Beat, Illegal, Mutant, Parameter, Params, Unit
 
 TESTED = {"tiles": (1, 5), "groups": (1, 16), "wbits": (1, 4), "m": (1, 3)}
 SMALL = {"N": 4}
-SUMMED = {"N": 2, "K": 3, "P": 3, "T_W": 8, "ACC_W": 24}
+SUMMED = {"N": 2, "K": 3, "P": 3, "T_W": 8, "W_MAX": 3, "PW": 2, "SH_W": 2, "ACC_W": 24}
 NARROW = {"M": 3, "N": 2, "K": 2, "T_W": 6, "W_MAX": 2, "PW": 2, "SH_W": 2, "ACC_W": 12}
 
 
@@ -82,7 +82,7 @@ UNIT = Unit(
         "K": Parameter(4, (2, 3, 4), "activations per table"),
         "P": Parameter(1, (1, 2, 3, 4), "tables of a row, summed before one accumulator"),
         "T_W": Parameter(11, (6, 8, 11), "table entry [bit]; A_W + clog2(K) + 1 for exact tables"),
-        "W_MAX": Parameter(4, (2, 4), "widest weight [bit]"),
+        "W_MAX": Parameter(4, (2, 3, 4), "widest weight [bit]"),
         "PW": Parameter(3, (2, 3), "bits of cfg_wbits, hold W_MAX"),
         "SH_W": Parameter(3, (2, 3, 4), "bits of the shift, hold W_MAX-1 + largest exponent"),
         "ACC_W": Parameter(32, (12, 24, 32), "accumulator [bit], wraps"),
@@ -121,6 +121,8 @@ UNIT = Unit(
         Mutant("no flag", "& (zero | wide)) err_q", "& 1'b0) err_q"),
     ),
     bins=bins, uses=("lut_dot/lut_lane.v",),
+    survivors={"lut_sum_lane: sign: wire signed [ACC_W-1:0] wide = sum_q; -> wire [ACC_W-1:0] wide = sum_q;":
+               "the sum is signed and so extended, whatever takes it"},
     macs_per_cycle=lambda p, cfg: p["M"] * p["N"] * p["K"] * p["P"] / cfg["wbits"],
     # FP16: activations as block floating point of 16 bits, tables rounded to 8 (``lut_table_gen`` with Q = 1).
     formats={f"W{w}{a}": (build, {"wbits": w}) for a, build in (("A8", "ACC 24"), ("xFP16", "8-bit tables"))

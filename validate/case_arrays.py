@@ -6,8 +6,10 @@ from accel_models.bind import bind
 from accel_models.chip import chip
 from accel_models.device import Device
 from accel_models.families import peak
+from accel_models.families.units import arrays_of, shape
 from accel_models.technology import common
-from accel_models.unit_silicon import engine_cells, joules
+from accel_models.unit_silicon import engine_cells
+from accel_models.units import KINDS
 from workloads.formats import get_format
 
 
@@ -26,13 +28,12 @@ def density(device: Device, a: str, w: str) -> tuple[float, float]:
 def efficiency(device: Device, a: str, w: str) -> tuple[float, float]:
     """Operations of the arrays over their energy, a cycle of all cells at the assumed activity [op/J], and the factor by which
     that may be wrong. Leakage, buffers and memory are not in it. Raises ``ValueError`` as ``density``."""
-    found = joules(device)
     engine = device.matrix
-    if engine is None or engine.clock is None or "cycle_j" not in found:
+    if engine is None or engine.kind not in KINDS or engine.clock is None or not device.area.process:
         raise ValueError(f"{device.name}: efficiency: needs an engine made of units, its clock, and [area] process")
-    figures = {name: q.value for name, q in engine.figure.items()}
-    arrays = (engine.units.value if engine.units else 1.0) * figures.get("arrays_per_unit", 1.0)
-    return _rate(device, a, w) / (arrays * engine.clock.value * found["cycle_j"]), common()["energy_spread"]
+    hw = bind([device])
+    watts = arrays_of(hw) * hw.array_clock * shape(hw, engine.kind).energies.cycle
+    return _rate(device, a, w) / float(watts[0]), common()["energy_spread"]
 
 
 def _rate(device: Device, a: str, w: str) -> float:

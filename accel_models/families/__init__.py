@@ -56,7 +56,7 @@ def other_way(a: Format, w: Format, hw: Hardware) -> Array:
         other = partial(units.peak, kind=kind) if kind in KINDS else OTHER_WAYS.get(kind)
         if other is not None:
             places = [i for i, engine in enumerate(hw.engine) if engine == kind]
-            rate[places] = other(a, w, take(hw, places))
+            rate[places] = other(a, w, hw if len(places) == len(hw) else take(hw, places))
     return rate
 
 

@@ -30,7 +30,7 @@ def load(name: str) -> Unit:
     """The unit of this name, or of a folder given as a path. Raises ``ValueError`` if there is none."""
     if "/" in name or name == ".":
         return _load_folder(Path(name).resolve())
-    if name not in names():
+    if not (ROOT / name / "contract.py").is_file():
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}, or give the path of a folder"
         raise ValueError(f"no unit {name!r}; {hint}")

@@ -8,6 +8,7 @@ function of a single point (an event simulation).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,8 @@ from sim.sweep import parameters as par
 from sim.sweep import silicon
 from sim.sweep.events import check as check_events
 from sim.sweep.events import simulated
-from sim.sweep.hardware import vary
+from sim.sweep.hardware import changed, vary
+from sim.sweep.refused import apart
 from sim.sweep.space import Columns, Space, cuts
 
 Column = NDArray[np.float64]
@@ -133,11 +135,17 @@ def _group(space: Space, columns: Columns) -> Results:
     try:
         setting = _setting(space, tuple(shared.items()))
         numbers = {par.key(setting.device, k): v for k, v in columns.items() if par.is_hardware(k) and not np.isnan(v[0])}
-        first, place = _distinct(list(numbers.values()), n)
+    except ValueError as error:
+        return _all_wrong(out, str(error))
+    first, place = _distinct(list(numbers.values()), n)
+    try:
         hardware = _hardware(setting, {k: v[first] for k, v in numbers.items()})
     except ValueError as error:
-        out.status[:] = ERROR
-        out.error[:] = [str(error)] * n
+        if len(first) == 1:
+            return _all_wrong(out, str(error))
+        for places, problem in apart(numbers, partial(_refused, setting)):
+            part = {k: v[places] for k, v in columns.items()}
+            _put(out, places, _all_wrong(_blank(len(places), list(out.figures)), problem) if problem else _group(space, part))
         return out
     wrong = problems(hardware)
     for places, problem in [part for part in _checked(setting, work) for part in _built(part, place, wrong)]:
@@ -151,9 +159,23 @@ def _group(space: Space, columns: Columns) -> Results:
         main = load_system(setting.query.hw).main
         silicon.put(out.figures, main, setting.device, numbers)
     except ValueError as error:
-        out.status[:] = ERROR
-        out.error[:] = [str(error)] * n
+        return _all_wrong(out, str(error))
     return out
+
+
+def _all_wrong(out: Results, problem: str) -> Results:
+    out.status[:] = ERROR
+    out.error[:] = [problem] * len(out.error)
+    return out
+
+
+def _refused(setting: Setting, numbers: Mapping[str, float]) -> str:
+    """Why the device cannot have these numbers, or the empty text."""
+    try:
+        bind([changed(setting.device, numbers)], setting.system)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _distinct(columns: Sequence[NDArray[Any]], n: int) -> tuple[Places, Places]:

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sim.api import whatif
 from sim.sweep import evaluate
 from sim.sweep.evaluate import ERROR, INFEASIBLE, OK, closed, one_by_one
+from sim.sweep.refused import apart
 from tests.sim.sweep.small import HEAD, SEVERAL, made
 
 MIXED = """[sweep.grid]
@@ -146,3 +149,53 @@ hardware = ["alveo_u280"]
     for i in np.flatnonzero(~big)[:4]:
         answer = alone(space, columns, i)
         assert found.figures["tpot_s"][i] == pytest.approx(answer.data["metrics"]["tpot_s"]["value"], rel=1e-9)
+
+
+def test_a_shape_that_no_unit_has_is_the_error_of_its_points_alone():
+    space = made("""[sweep.grid]
+model = ["llama-2-7b"]
+hardware = ["bitmod"]
+"model.quant" = ["w3"]
+"hardware.engine.matrix.figure.rows" = [16, 64]
+"hardware.engine.matrix.figure.cols" = [4, 0, 16]
+"workload.isl" = [64, 128]
+""")
+    columns = everything(space)
+    found = closed(space, columns)
+    wrong = columns["hardware.engine.matrix.figure.cols"] == 0
+    assert found.status.tolist() == np.where(wrong, ERROR, OK).tolist()
+    assert {found.error[i] for i in np.flatnonzero(wrong)} == {"bitmod: engine.matrix.figure.cols: must be at least 1, got 0"}
+    for i in np.flatnonzero(~wrong)[::3]:
+        answer = alone(space, columns, i)
+        assert found.figures["tpot_s"][i] == pytest.approx(answer.data["metrics"]["tpot_s"]["value"], rel=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 20), st.integers(0, 3), st.integers(1, 90), st.booleans())
+def test_refused_points_are_found_whatever_makes_them_wrong(n_rows, bad, n_cols, jointly):
+    """Values of one number, or pairs of two, that a device cannot have; parts only ever get smaller."""
+    rows, cols = (a.reshape(-1).astype(float) for a in np.meshgrid(np.arange(n_rows), np.arange(n_cols)))
+
+    def refused(numbers):
+        values = {"rows": 99.0, "cols": 99.0} | dict(numbers)
+        wrong = values["rows"] + values["cols"] < bad if jointly else values["cols"] < bad
+        return "too small" if wrong else ""
+
+    todo, told = [np.arange(len(rows))], np.zeros(len(rows), dtype=bool)
+    while todo:
+        part = todo.pop()
+        if not any(refused({"rows": rows[i], "cols": cols[i]}) for i in part):
+            continue
+        if len({(rows[i], cols[i]) for i in part}) == 1:
+            told[part] = True
+            continue
+        cut = apart({"rows": rows[part], "cols": cols[part]}, refused)
+        assert sorted(np.concatenate([places for places, _ in cut])) == list(range(len(part)))
+        assert all(len(places) < len(part) or problem for places, problem in cut)
+        for places, problem in cut:
+            if problem:
+                told[part[places]] = True
+            else:
+                todo.append(part[places])
+    wrong = rows + cols < bad if jointly else cols < bad
+    assert told.tolist() == wrong.tolist()

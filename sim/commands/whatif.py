@@ -8,14 +8,20 @@ from typing import Any
 import click
 
 from accel_models.chip import chip
+from accel_models.families import other_way
 from accel_models.quantity import format_quantity
+from accel_models.units import KINDS
 from sim.answer import Answer, answer
 from sim.commands.options import changes, hardware_names, query_from, query_options
 from sim.fit_memory import smallest_change
 from sim.output import FIGURES, as_csv, as_markdown, as_table, console, delta, format_option, note, print_json, show
 from sim.query import Query, resolve
 from sim.roofline import Ceiling, ceiling
+from workloads.formats import get_format
+from workloads.ops import Gemm, Moe
 
+#: Formats of weights and activations to recommend to who asked for some that the arrays do not take.
+_WEIGHTS, _ACTIVATIONS = ("int4_g128", "pot3", "int2_g128", "int8"), ("int8", "fp16", "int4")
 DETAILS = ("summary", "memory", "ops", "energy", "source", "all")
 
 @click.command()
@@ -98,8 +104,21 @@ def _one(a: Answer, detail: str, fmt: str) -> None:
         out.print(f" {kind:<12} {text}", markup=False)
     for text in a.data["notes"]:
         out.print(f" note     {text}", markup=False)
-    out.print(" try      --detail ops|memory|energy|source|all · --set memory.main.bandwidth=6TB/s · --vs quant=w4a16 · "
-              "perfboard roofline", markup=False)
+    out.print(f" try      {_taken(a)}--detail ops|memory|energy|source|all · --set memory.main.bandwidth=6TB/s · "
+              "--vs quant=w4a16 · perfboard roofline", markup=False)
+
+
+def _taken(a: Answer) -> str:
+    """A ``--quant`` whose products the arrays of an accelerator take, where they do not take those asked for."""
+    device, hw = a.setting.device, a.estimate.hardware
+    if device.matrix is None or device.matrix.kind not in KINDS or device.kind == "gpu":
+        return ""
+    asked = {(op.a, op.w) for op in a.estimate.prefill.ops if isinstance(op, Gemm | Moe) and get_format(op.w).bits < 16}
+    left = [w for x, w in asked if not other_way(get_format(x), get_format(w), hw)[0] > 0]
+    fitting = (f"{w}/{x}" for w in (*left, *_WEIGHTS) for x in _ACTIVATIONS
+               if left and other_way(get_format(x), get_format(w), hw)[0] > 0)
+    found = next(fitting, "")
+    return f"--quant {found} (its arrays multiply that) · " if found else ""
 
 
 def _headline(a: Answer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -86,13 +87,20 @@ def _outcome(device: str) -> str:
 @pytest.mark.parametrize("device", list_devices())
 def test_every_device_gets_an_answer_or_a_reason(device: str) -> None:
     reason = _outcome(device)
-    assert not reason or re.fullmatch(rf"{device}: no engine rate for bf16 or anything wider; it has (none|int8)", reason)
+    assert not reason or re.fullmatch(rf"{device}: no engine rate for bf16 or anything wider; it has (none|int8; .*)", reason)
 
 
 def test_only_storage_and_integer_engines_are_refused() -> None:
     refused = [d for d in list_devices() if _outcome(d)]
     assert len(refused) < 0.25 * len(list_devices())
     assert not [d for d in refused if d.startswith(("h100", "a100", "rtx", "mi", "epyc", "xeon", "snapdragon", "tpu"))]
+
+
+def test_what_a_refusal_of_an_integer_engine_recommends_works(capsys: Capture) -> None:
+    reason = _outcome("cambricon_llm_s")
+    words = shlex.split(reason.partition("ask for it throughout: perfboard ")[2])
+    assert run(*words, "-m", "llama-2-7b", "--hw", "cambricon_llm_s", "--isl", "128") == 0
+    assert "in_flash" in capsys.readouterr().out
 
 
 def test_a_format_that_the_engine_lacks_is_noted(capsys: Capture) -> None:
@@ -145,6 +153,23 @@ def test_designs_of_units_are_compared_with_their_area_and_what_it_rests_on(caps
     assert "note         edge_shift: shift_mac does not multiply int8 x int2_g128" in out
     assert run(*SAMPLE, "--vs", "quant=fp8") == 0
     assert "\n area" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("device", "quant", "better"), [
+    ("edge_shift", "pot3", "--quant pot3/int8"), ("edge_lut", "w4a16", "--quant int4_g128/int8"),
+    ("edge_lut", "w6a8", "--quant int4_g128/int8"), ("edge_shift", "w2a8", "--quant pot3/int8"),
+    ("edge_lut", "w2a8", ""), ("bitmod", "w3", ""), ("a100_lut4x", "w8a8", ""), ("h200_sxm", "w4a16", ""),
+])
+def test_formats_that_the_arrays_do_not_take_bring_one_that_they_do(capsys: Capture, device: str, quant: str,
+                                                                     better: str) -> None:
+    assert run("whatif", "-m", "llama-2-7b", "--hw", device, "--quant", quant) == 0
+    said = capsys.readouterr().out.rpartition(" try ")[2]
+    assert said.strip().startswith(better or "--detail")
+    if better:
+        hinted = better.removeprefix("--quant ")
+        asked(capsys, "whatif", "-m", "llama-2-7b", "--hw", device, "--quant", hinted)
+        assert not any(f"x {hinted.partition('/')[0]}" in n for n in answer(resolve(
+            Query(model="llama-2-7b", hw=device, quant=hinted))).data["notes"])
 
 
 def test_one_sequence_is_singular(capsys: Capture) -> None:

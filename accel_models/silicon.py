@@ -165,7 +165,7 @@ def cells(unit: str, parameters: Mapping[str, ArrayLike]) -> Cells:
             builds = "; ".join(" ".join(f"{k}={v}" for k, v in row["parameters"].items()) or "default"
                                for _, row in synthesised(unit))
             raise ValueError(f"{unit}: no area between its synthesised builds, which are {builds}; add one to synth in its "
-                             "contract.py, then perfboard rtl synth --write")
+                             f"contract.py, then perfboard rtl synth {unit} --write")
         return Cells(ge, ff, exact, np.ones(shape), ge * activity(unit))
     between = _fits()[f"{unit} ge"]
     ge, ff = np.where(exact, ge, modelled(unit, p)), np.where(exact, ff, modelled(unit, p, "ff"))

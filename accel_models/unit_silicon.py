@@ -69,20 +69,26 @@ def _shape(engine: Engine) -> dict[str, float]:
 
 def rests(device: Device) -> dict[str, str]:
     """What the figures of an engine made of units rest on: ``proven``, ``synthesised`` (or ``modelled``, between builds that
-    were) and ``assumed``, each as one sentence; empty for other engines."""
+    were) and ``assumed``, each as one sentence; empty for other engines. Cycles of a user's own unit are assumed: whether he
+    proved them is not known here."""
     engine = device.matrix
     if engine is None or not (names := unit_names(engine.kind)):
         return {}
-    found = {"proven": f"cycles: contract of {names[0]}, equal to its Verilog (perfboard rtl compare {names[0]})"}
-    assumed = [f"clock {engine.clock}"] if engine.clock and engine.clock.kind == "assumed" else []
+    own = "/" in names[0]
+    compare = f"perfboard rtl compare {names[0]}"
+    found = {} if own else {"proven": f"cycles: contract of {names[0]}, equal to its Verilog ({compare})"}
+    assumed = [f"cycles: contract of {names[0]}; {compare} holds it against the Verilog"] if own else []
+    assumed += [f"clock {engine.clock}"] if engine.clock and engine.clock.kind == "assumed" else []
     if (one := engine_cells(device)) is not None:
         count = (engine.units.value if engine.units else 1.0) * _shape(engine).get("arrays_per_unit", 1.0)
+        arrays = "1 array" if count == 1 else f"{count:g} arrays"
         kind = "synthesised" if one.synthesised else "modelled"
         wrong = "" if one.synthesised else f", within {100 * (float(one.spread) - 1):.0f} % of builds that were not in the fit"
-        found[kind] = f"cells: {float(one.ge):,.0f} gate equivalents an array of {', '.join(names)}, {count:g} arrays{wrong}"
+        found[kind] = f"cells: {float(one.ge):,.0f} gate equivalents an array of {', '.join(names)}, {arrays}{wrong}"
         if node := device.area.process:
             found[kind] += f"; {float(area(one.ge * count, node=node)):.3g} mm2 at {node}"
-            activity = f"activity {float(one.toggles / one.ge):.2f} without delays on random operands"
+            how = "mean of other units" if own else "without delays on random operands"
+            activity = f"activity {float(one.toggles / one.ge):.2f} {how}"
             assumed += [*([] if "element_j" in _shape(engine) else [activity]),
                         f"logic utilisation {common()['logic_utilisation']:g}"]
         assumed += ["placement, wiring and timing: none was done"]

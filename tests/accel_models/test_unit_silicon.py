@@ -51,7 +51,7 @@ def test_proven_synthesised_and_assumed_are_told_apart() -> None:
 
 
 def test_every_kind_has_cells_and_energies() -> None:
-    for kind in KINDS:
+    for kind in (k for k in KINDS if "/" not in k):         # other tests may have brought units of their own
         known = {name: 8.0 for name, default in KINDS[kind].figures.items() if default is None}
         assert float(array_cells(kind, shape(kind, known)).ge) > 1000, kind
     assert engine_cells(load_device("h100_sxm")) is None

@@ -80,6 +80,9 @@ def test_a_device_made_of_it_runs_at_its_contract(tmp_path: Path) -> None:
     assert kind.cycles(m, n, k, passes, f) == cycles(2 * 16)
     said = whatif("llama-2-7b", str(chip), quant="w8a8", isl=128, osl=8).data["units"]
     assert said["synthesised"].startswith("cells: 676,608 gate equivalents")
+    assert "proven" not in said
+    assert said["assumed"].startswith(f"cycles: contract of {tmp_path / 'mac_a'}; perfboard rtl compare")
+    assert "activity 0.20 mean of other units" in said["assumed"]
 
 
 def test_another_process_knows_it_too(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ bare matrix products); nothing there knows a case. See ``docs/cases.md``.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -194,7 +195,9 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Case:
     """A case by name. Raises ``ValueError`` naming the nearest one."""
     if name not in names():
-        raise ValueError(f"case: unknown {name!r}; known: {', '.join(names())}")
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5) or [n for n in names() if name.lower() in n]
+        known = f"did you mean {' or '.join(near[:3])}?" if near else f"known: {', '.join(names())}"
+        raise ValueError(f"case: unknown {name!r}; {known}")
     return parse(_folder().joinpath(f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,8 @@ def test_contracts_broadcast() -> None:
     """Cost models call the contracts with arrays."""
     cycles = load("lut_dot").cycles(np.array([1, 2, 5]), np.array([[1], [16]]), wbits=np.array([1, 2, 4]))
     assert cycles.tolist() == [[3, 6, 22], [18, 66, 322]]
+
+
+def test_the_index_names_every_file_of_the_harness() -> None:
+    files = {f.name for f in (ROOT / "harness").iterdir() if f.suffix in (".py", ".lib") and f.name != "__init__.py"}
+    assert files == set(re.findall(r"\(harness/([\w.]+)\)", INDEX))

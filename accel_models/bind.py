@@ -177,13 +177,16 @@ def _check(device: Device, row: dict[str, Any]) -> None:
     """What is divided by cannot be zero; a figure that is not known is NaN and passes. Arrays of units need their shape."""
     if device.matrix and device.matrix.kind in KINDS:
         given(device.matrix.kind, {k: q.value for k, q in device.matrix.figure.items()}, where=device.name)
+        if row["n_units"] < 1:
+            raise ValueError(f"{device.name}: engine.matrix.units: must be at least 1, got {row['n_units']:g}")
     divisors = {"dram_bandwidth": f"memory.{device.main_memory}.bandwidth", "n_units": "engine.matrix.units",
                 "vector_rate": "engine.vector.rate", "link_bandwidth": "link bandwidth",
                 "network_bandwidth": "network bandwidth", "tdp": "power.tdp"}
-    zero = [key for name, key in divisors.items() if row[name] <= 0]
-    zero += [f"rate.{f}" for f, rate in device.rates(stated=True).items() if rate <= 0]
+    zero = [(f"engine.{name}.clock", e.clock.value) for name, e in device.engine.items() if e.clock and e.clock.value <= 0]
+    zero += [(key, row[name]) for name, key in divisors.items() if row[name] <= 0]
+    zero += [(f"rate.{f}", rate) for f, rate in device.rates(stated=True).items() if rate <= 0]
     if zero:
-        raise ValueError(f"{device.name}: {zero[0]}: must be above 0")
+        raise ValueError(f"{device.name}: {zero[0][0]}: must be above 0, got {zero[0][1]:g}")
 
 
 def _row(device: Device, system: System | None) -> dict[str, Any]:

@@ -430,6 +430,8 @@ def build(raw: Mapping[str, Any], *, file: str, base: Callable[[str], Mapping[st
         raise ValueError(f"{file}: main_memory: {device.main_memory!r} is no [memory.*]: {', '.join(device.memory)}")
     if device.kind == "gpu" and not device.rates():
         raise ValueError(f"{file}: engine: a gpu needs at least one rate, e.g. [engine.matrix] rate.bf16")
+    if device.matrix and (meant := units.slip(device.matrix.kind)):
+        raise ValueError(f"{file}: engine.matrix.kind: {device.matrix.kind!r}: no such kind; did you mean {meant!r}?")
     if device.matrix and device.matrix.kind in units.KINDS:
         _check_units(device, device.matrix, file)
     if device.kind != "flash" and device.main.bandwidth is None:

@@ -9,7 +9,8 @@ written in the file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,8 @@ class Kind:
     ``passes``: turns of an array that a product of formats (activations, weights) takes for one at its full rate, NaN
     where the unit cannot multiply them. ``cycles``: (m, n, k, passes, figures) -> edges of one array for a product.
     ``macs``: multiply-accumulates of one array a cycle and pass. ``tile``: rows and columns of the result that an array
-    works on at a time. ``parts``: what an array is made of.
+    works on at a time. ``parts``: what an array is made of. ``spans``: least and most that a figure may be, where its unit
+    cannot be built from 1 on (0 for what is 0 by default) to what a number in Verilog holds.
     """
 
     figures: Mapping[str, float | None]
@@ -55,6 +57,7 @@ class Kind:
     macs: Callable[[Figures], Array]
     tile: Callable[[Figures], tuple[Array, Array]]
     parts: Callable[[Figures], Sequence[Part]]
+    spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def bits(fmt: Format) -> float:
@@ -110,7 +113,12 @@ class _Kinds(dict[str, Kind]):
     def __missing__(self, name: str) -> Kind:
         if name not in self:
             raise KeyError(name)
-        found = getattr(own_module(Path(name), "engine"), "ENGINE", None)
+        try:
+            found = getattr(own_module(Path(name), "engine"), "ENGINE", None)
+        except ValueError:
+            raise
+        except Exception as error:                 # whatever the user's Python says
+            raise ValueError(f"{name}/engine.py: {type(error).__name__}: {error}; perfboard rtl verify {name}") from error
         if not isinstance(found, Kind):
             raise ValueError(f"{name}/engine.py: ENGINE is {found!r}; expected a Kind of accel_models.units")
         self[name] = found
@@ -124,14 +132,16 @@ KINDS: dict[str, Kind] = _Kinds({
         lambda m, n, k, p, f: fp16_mac.gemm_cycles(m, n, k, rows=f["rows"], cols=f["cols"]),
         lambda f: f["rows"] * f["cols"],
         lambda f: (f["cols"], f["rows"]),
-        lambda f: [Part("base_fp16_mac", {"AM": f["mantissa"]}, f["rows"] * f["cols"])]),
+        lambda f: [Part("base_fp16_mac", {"AM": f["mantissa"]}, f["rows"] * f["cols"])],
+        {"mantissa": (7.0, 40.0)}),
     "int_mac": Kind(
         {"rows": None, "cols": 1.0, "lanes": 4.0, "w_max": 8.0},
         lambda a, w, f: _where(_integer(a) & _integer(w) & (bits(a) <= 8) & (bits(w) <= f["w_max"]), 1.0),
         lambda m, n, k, p, f: mac_dp.gemm_cycles(m, n, k, rows=f["rows"], cols=f["cols"], lanes=f["lanes"]),
         lambda f: f["rows"] * f["cols"] * f["lanes"],
         lambda f: (f["cols"], f["rows"]),
-        lambda f: [Part("base_mac_dp", {"L": f["lanes"], "B_W": f["w_max"]}, f["rows"] * f["cols"])]),
+        lambda f: [Part("base_mac_dp", {"L": f["lanes"], "B_W": f["w_max"]}, f["rows"] * f["cols"])],
+        {"w_max": (2.0, 32.0)}),
     "lut": Kind(
         {"tile_m": 2.0, "tile_n": 64.0, "group": 4.0, "w_max": 4.0, "table_bits": 11.0, "acc_bits": 32.0,
          "generators": 1.0, "act_bits": 8.0, "tables": 1.0},
@@ -143,7 +153,8 @@ KINDS: dict[str, Kind] = _Kinds({
         lambda f: [Part("lut_mpgemm_tile", {"M": f["tile_m"], "N": f["tile_n"], "K": f["group"], "P": f["tables"],
                                             "T_W": f["table_bits"], "W_MAX": f["w_max"], "ACC_W": f["acc_bits"]}, _one()),
                    Part("lut_table_gen", {"K": f["group"], "Q": _one(f["table_bits"] <= 8), "A_W": f["act_bits"]},
-                        f["generators"])]),
+                        f["generators"])],
+        {"group": (2.0, 16.0), "act_bits": (2.0, 32.0), "w_max": (1.0, 32.0)}),
     "bit_serial": Kind(
         {"rows": None, "lanes": 16.0, "bits_per_cycle": 1.0, "w_max": 8.0, "act_bits": 8.0},
         lambda a, w, f: _where(_fed(a, f) & _integer(w) & (bits(w) <= f["w_max"]), np.ceil(bits(w) / f["bits_per_cycle"])),
@@ -151,7 +162,8 @@ KINDS: dict[str, Kind] = _Kinds({
         lambda f: f["rows"] * f["lanes"],
         lambda f: (_one(), f["rows"]),
         lambda f: [Part("bitserial_mac", {"LANES": f["lanes"], "BPC": f["bits_per_cycle"], "W_MAX": f["w_max"],
-                                          "A_W": f["act_bits"]}, f["rows"])]),
+                                          "A_W": f["act_bits"]}, f["rows"])],
+        {"bits_per_cycle": (1.0, 4.0), "act_bits": (2.0, 32.0), "w_max": (1.0, 32.0)}),
     "term_serial": Kind(
         {"rows": None, "cols": 1.0, "group": 128.0, "scale_bits": 8.0, "drain": 0.0},
         lambda a, w, f: _where(_half(a), _terms(w)),
@@ -159,7 +171,8 @@ KINDS: dict[str, Kind] = _Kinds({
                                                  drain=f["drain"], scale_bits=f["scale_bits"]),
         lambda f: 4.0 * f["rows"] * f["cols"],
         lambda f: (f["cols"], f["rows"]),
-        lambda f: [Part("bitmod_unit", {"D_W": f["scale_bits"]}, f["rows"] * f["cols"])]),
+        lambda f: [Part("bitmod_unit", {"D_W": f["scale_bits"]}, f["rows"] * f["cols"])],
+        {"scale_bits": (3.0, 32.0)}),
     "popcount": Kind(
         {"tile_m": 2.0, "tile_n": 4.0, "word": 128.0, "planes_max": 8.0},
         lambda a, w, f: _where(_integer(a) & _integer(w) & (max(bits(a), bits(w)) <= f["planes_max"]), bits(a) * bits(w)),
@@ -167,14 +180,16 @@ KINDS: dict[str, Kind] = _Kinds({
         lambda f: f["tile_m"] * f["tile_n"] * f["word"],
         lambda f: (f["tile_m"], f["tile_n"]),
         lambda f: [Part("btc_popcount_gemm", {"MT": f["tile_m"], "NT": f["tile_n"], "KW": f["word"],
-                                              "P_MAX": f["planes_max"]}, _one())]),
+                                              "P_MAX": f["planes_max"]}, _one())],
+        {"planes_max": (1.0, 32.0)}),
     "shift": Kind(
         {"rows": None, "lanes": 16.0, "code_bits": 3.0, "act_bits": 8.0},
         lambda a, w, f: _where(_fed(a, f) & w.name.startswith("pot") & (bits(w) <= f["code_bits"]), 1.0),
         lambda m, n, k, p, f: shift.gemm_cycles(m, n, k, rows=f["rows"], lanes=f["lanes"]),
         lambda f: f["rows"] * f["lanes"],
         lambda f: (_one(), f["rows"]),
-        lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"], "FP": _one(f["act_bits"] >= 16)}, f["rows"])]),
+        lambda f: [Part("shift_mac", {"L": f["lanes"], "B": f["code_bits"], "FP": _one(f["act_bits"] >= 16)}, f["rows"])],
+        {"code_bits": (2.0, 4.0), "act_bits": (2.0, 32.0)}),
 })
 
 #: Kinds whose arrays have formulas of their own (``families.fpga``, ``families.in_flash``) -> their units.
@@ -185,6 +200,8 @@ _ELSEWHERE = {"sparse_dsp": ("sparse_dsp_chain",), "ternary": ("ternary_acc",), 
 COMMON: dict[str, tuple[float, float]] = {
     "input_buffer_bytes": (1.0, np.inf), "weight_buffer_bytes": (1.0, np.inf), "buffer_banks": (1.0, np.inf),
     "causal_skip": (0.0, 1.0), "arrays_per_unit": (1.0, np.inf), "element_j": (0.0, np.inf)}
+#: The most that a count may be: an integer of Verilog.
+MOST = 2.0**31 - 1
 #: Banks of each buffer where the file does not say: what the authors of BitMoD chose for 512 KiB (arXiv:2411.11745).
 BANKS = 8.0
 
@@ -203,6 +220,12 @@ def figures(kind: str) -> tuple[str, ...]:
     return (*KINDS[kind].figures, *COMMON) if kind in KINDS else ()
 
 
+def slip(kind: str) -> str:
+    """The kind that somebody meant who wrote one that does not exist, or the empty text."""
+    known = (*KINDS, *_ELSEWHERE)
+    return "" if kind in known else next(iter(get_close_matches(kind, known, n=1, cutoff=0.7)), "")
+
+
 def unit_names(kind: str) -> tuple[str, ...]:
     """The units of ``rtl`` that an engine of this kind is made of, that whose contract is its time first; empty for others."""
     if kind not in KINDS:
@@ -212,21 +235,19 @@ def unit_names(kind: str) -> tuple[str, ...]:
 
 
 def given(kind: str, known: Mapping[str, float], *, where: str) -> dict[str, float]:
-    """The shape of an array: the file's figures over the defaults. Raises ``ValueError`` for one that is missing or cannot be:
-    below 1, as counts of something that is there, or beyond the bounds in ``COMMON``."""
-    for name, (least, most) in COMMON.items():
-        if not least <= (number := known.get(name, least)) <= most:
-            bounds = f"in [{least:g}, {most:g}]" if np.isfinite(most) else f"at least {least:g}"
-            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be {bounds}, got {number:g}")
+    """The shape of an array: the file's figures over the defaults. Raises ``ValueError`` for one that is missing or cannot
+    be."""
+    spans = {name: (0.0 if default == 0 else 1.0, MOST) for name, default in KINDS[kind].figures.items()}
+    for name, (least, most) in {**spans, **KINDS[kind].spans, **COMMON}.items():
+        if name in known and not least <= known[name] <= most:
+            bounds = f"in [{least:g}, {most:g}]" if known[name] > most else f"at least {least:g}"
+            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be {bounds}, got {known[name]:g}")
     found: dict[str, float] = {}
     for name, default in KINDS[kind].figures.items():
         value = known.get(name, default)
         if value is None:
             raise ValueError(f"{where}: engine figure {name!r} is missing; an engine of kind {kind!r} needs it, e.g. "
                              f"[engine.matrix.figure] {name} = {{ value = ..., kind = ..., source = ... }}")
-        fewest = 0.0 if default == 0 else 1.0
-        if not fewest <= value < np.inf:
-            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be at least {fewest:g}, got {value:g}")
         found[name] = float(value)
     return found
 

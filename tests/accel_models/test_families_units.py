@@ -150,6 +150,9 @@ level = "dram"
 bandwidth = { value = "32 GB/s", kind = "assumed", note = "x" }
 '''
     file = tmp_path / "mine.toml"
+    file.write_text(whole.replace('"mac"', '"macc"'))
+    with pytest.raises(ValueError, match=r"engine\.matrix\.kind: 'macc': no such kind; did you mean 'mac'\?"):
+        load_device(str(file))
     file.write_text(whole)
     assert load_device(str(file)).rates()["fp16"] == 2 * 64e9
     lines = (whole.replace("figure.rows", "figure.rowz") if cut == "title" else whole).splitlines()
@@ -185,3 +188,14 @@ def test_without_a_node_there_are_no_cells_to_pay_for() -> None:
     bare = bind([device.model_copy(update={"area": device.area.model_copy(update={"process": ""})})])
     assert np.all(np.isnan(shape(bare, "bit_serial").energies))
     assert np.isfinite(price([product(a="int8", w="int4")], bare)[0].energy).all()
+
+
+@pytest.mark.parametrize(("name", "key", "value", "said"), [
+    ("edge_lut", "engine.matrix.clock", 0, "engine.matrix.clock: must be above 0, got 0"),
+    ("d5005_ternary", "engine.matrix.clock", 0, "engine.matrix.clock: must be above 0, got 0"),
+    ("edge_lut", "engine.matrix.units", 0.5, "engine.matrix.units: must be at least 1, got 0.5"),
+    ("edge_lut", "engine.vector.rate.fp16", 0, "engine.vector.rate: must be above 0, got 0"),
+    (LUT, "engine.matrix.figure.arrays_per_unit", 0, "engine.matrix.figure.arrays_per_unit: must be at least 1, got 0")])
+def test_numbers_that_cannot_be_are_named_with_what_was_found(name: str, key: str, value: float, said: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: {said}"):
+        bind([load_device(name).with_value(key, value)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from accel_models.units import KINDS, given, rates
+from accel_models.registry import list_devices, load_device
+from accel_models.units import KINDS, given, rates, slip
 from rtl.harness.registry import load
 from workloads.formats import get_format
 
@@ -85,3 +88,49 @@ def test_few_table_generators_slow_a_tile_down() -> None:
 def test_a_figure_that_cannot_be_is_named(figure: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=f"mine: .*{said}"):
         given("term_serial", figure, where="mine")
+
+
+@pytest.mark.parametrize(("kind", "figure", "said"), [
+    ("lut", {"group": 17}, r"group: must be in \[2, 16\], got 17"), ("lut", {"group": 1}, "group: must be at least 2, got 1"),
+    ("mac", {"rows": 8, "mantissa": 6}, "mantissa: must be at least 7, got 6"),
+    ("mac", {"rows": 1e30}, r"rows: must be in \[1, .*\], got 1e\+30"),
+    ("mac", {"rows": np.nan}, "rows: must be at least 1, got nan"),
+    ("mac", {"rows": 8, "weight_buffer_bytes": 0}, "weight_buffer_bytes: must be at least 1, got 0"),
+    ("mac", {"rows": 8, "buffer_banks": 0}, "buffer_banks: must be at least 1, got 0"),
+    ("mac", {"rows": 8, "causal_skip": 2}, r"causal_skip: must be in \[0, 1\], got 2"),
+    ("shift", {"rows": 8, "code_bits": 5}, r"code_bits: must be in \[2, 4\], got 5"),
+    ("bit_serial", {"rows": 8, "bits_per_cycle": 8}, r"bits_per_cycle: must be in \[1, 4\], got 8")])
+def test_a_unit_that_cannot_be_built_is_refused(kind: str, figure: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=f"mine: engine.matrix.figure.{said}"):
+        given(kind, figure, where="mine")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ends_of_what_is_allowed_are_allowed(kind: str) -> None:
+    built, base = KINDS[kind], {name: 8.0 for name, default in KINDS[kind].figures.items() if default is None}
+    for name, ends in built.spans.items():
+        assert name in built.figures
+        for end in ends:
+            assert given(kind, base | {name: end}, where="mine")[name] == end
+
+
+@pytest.mark.parametrize(("kind", "meant"), [("intmac", "int_mac"), ("lutt", "lut"), ("sparse_dps", "sparse_dsp"),
+                                             ("tensor_core", ""), ("cpu_simd", ""), ("lut", "")])
+def test_a_slip_in_the_name_of_a_kind(kind: str, meant: str) -> None:
+    assert slip(kind) == meant
+
+
+def test_no_kind_of_a_shipped_device_is_taken_for_a_slip() -> None:
+    assert not [d for d in list_devices() for e in load_device(d).engine.values() if slip(e.kind)]
+
+
+@pytest.mark.parametrize(("text", "said"), [("raise RuntimeError('boom')", "RuntimeError: boom"), ("def (:", "SyntaxError"),
+                                            ("import not_there_at_all", "ModuleNotFoundError"), ("ENGINE = 3", "ENGINE is 3")])
+def test_an_engine_of_the_users_own_that_does_not_work_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    folder = tmp_path / f"own_{abs(hash(text))}"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "engine.py").write_text(text)
+    with pytest.raises(ValueError, match=f"engine.py: {said}") as error:
+        KINDS[str(folder)]
+    assert "\n" not in str(error.value)

@@ -40,6 +40,8 @@ UNSUPPORTED = {
     r"\breg\b[^;=]*=[^;]*,": "declare each reg with a start value by itself",
     r"#\s*\([^)]*localparam": "localparam belongs into the body",
 }
+#: What the parser takes and leaves out, so that registers or ports would be missing.
+LEFT_OUT = r"\balways_(?:ff|comb|latch)\b|\b(?:input|output|inout)\s+logic\b|`(?:include|define|ifdef|ifndef)\b"
 
 
 @dataclass
@@ -79,6 +81,9 @@ def inspect(path: Path) -> list[Module]:
         parsed = parser.parse(re.sub(r"`default_nettype\s+\w+", "", plain))
     except ParseError as e:
         raise ValueError(_advice(path, plain, str(e))) from None
+    if left_out := re.search(LEFT_OUT, plain):
+        line = plain[:left_out.start()].count("\n") + 1
+        raise ValueError(_advice(path, plain, f"line: {line}"))
     found = [_module(d, plain) for d in parsed.description.definitions if isinstance(d, tree.ModuleDef)]
     if not found:
         raise ValueError(f"{path}: no module found; expected one Verilog module per file")

@@ -45,6 +45,10 @@ def test_registers_and_hierarchy() -> None:
     ("library ieee;\nentity e is end entity;\n", "user.v:1: .library ieee;. .* VHDL is not supported"),
     ("`define W 8\nmodule m(input [`W-1:0] a);\nendmodule\n", "user.v:2: .`W. .* no macros"),
     ("module m;\n s u();\n defparam u.W = 3;\nendmodule\n", "user.v:3: .defparam. .* at the instance"),
+    ("module m(input clk, input d, output reg q);\nalways_ff @(posedge clk) q <= d;\nendmodule\n",
+     "user.v:2: .always_ff. .* SystemVerilog is not supported"),
+    ("module m(input a, output logic q);\nassign q = a;\nendmodule\n", "user.v:1: .logic. .* SystemVerilog"),
+    ("`include \"w.vh\"\nmodule m(input a);\nendmodule\n", "user.v:1: .`include. .* put their text"),
     ("module m(input a);\n// logic\nreg q;\nalways @* q++;\nendmodule\n", "user.v:4: .* write i = i . 1"),
 ])
 def test_foreign_file(tmp_path: Path, text: str, message: str) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from accel_models.device import Device, Link, Strict, build, expand_sources, one_line
+from accel_models.device import Device, Link, Strict
+from accel_models.device_file import build, expand_sources, one_line
 from accel_models.units import KINDS
 
 _DEVICES = Path(__file__).with_name("devices")

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from accel_models.device import Strict, one_line
+from accel_models.device import Strict
+from accel_models.device_file import one_line
 from accel_models.quantity import parse
 from sim.tasks import Flow, Resource, Task, TaskGraph, picoseconds
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from accel_models.device import one_line
+from accel_models.device_file import one_line
 
 Quantity = Literal["time", "linears", "tpot", "ttft", "e2el", "tokens_per_s", "throughput", "weights", "memory",
                    "max_batch", "power", "memory_bound", "prompt_memory_bound", "prompt_rate", "energy", "prompt_energy",

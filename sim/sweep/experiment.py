@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from accel_models.device import Strict, one_line
+from accel_models.device import Strict
+from accel_models.device_file import one_line
 from accel_models.quantity import parse
 
 Value = bool | int | float | str

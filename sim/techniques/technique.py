@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from accel_models.device import one_line
+from accel_models.device_file import one_line
 from accel_models.quantity import parse_noted
 from sim.plan.block import Plan
 

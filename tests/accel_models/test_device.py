@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel_models.device import Device, build
-from accel_models.device_file import to_toml
+from accel_models.device import Device
+from accel_models.device_file import build, to_toml
 from accel_models.registry import list_devices, load_device
 
 FACT = {"value": "3 TB/s", "kind": "datasheet", "source": "brief"}

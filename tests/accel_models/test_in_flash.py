@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from accel_models.bind_storage import in_flash
 from accel_models.cost.in_flash import InFlash, gemv, page_cycles
-from accel_models.device import build
+from accel_models.device_file import build
 from accel_models.registry import load_device
 from rtl.harness.registry import load
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from accel_models.bind_storage import storage
 from accel_models.cost.storage import STAGES, Read, read
-from accel_models.device import Device, build
-from accel_models.device_file import to_toml
+from accel_models.device import Device
+from accel_models.device_file import build, to_toml
 from accel_models.registry import list_devices, load_device
 
 DRIVE: dict[str, float] = {

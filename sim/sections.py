@@ -10,6 +10,7 @@ from typing import Any
 
 from accel_models import fitted_store
 from sim.answer import Answer
+from sim.area import area_mm2
 from sim.curves import TOP, Curve
 from sim.fit_memory import smallest_change
 from sim.output import FIGURES, delta, show
@@ -150,6 +151,8 @@ def figures(a: Answer) -> str:
         lim = a.data["limits"].get(phase)
         rows.append([label, show(m["value"], dimension), span, show(lim["sol_s"], "s") if lim else "",
                      f"{100 * lim['sol_share']:.0f} %" if lim else "", _why(lim) if lim else "", Raw(_badges(a, key))])
+    if a.data["units"] and (area := area_mm2(a)):
+        rows.append(["area", show(area[0], "mm2"), f"{show(area[1], 'mm2')} to {show(area[2], 'mm2')}", "", "", "", ""])
     columns = ("figure", "estimate", "80 % interval", "physical limit", "reached", "limit set by", "parameters")
     return ("<h2>Figures</h2>" + table(columns, rows, right=("estimate", "80 % interval", "physical limit", "reached"))
             + says("The physical limit (speed of light) runs every resource at its peak, perfectly overlapped, with "
@@ -317,6 +320,9 @@ def comparison(parts: Sequence[Part], overlay: str) -> str:
     rows.append(["memory used of each device",
                  *(f"{m['used'] / GIB:.1f} of {m['capacity'] / GIB:.1f} GiB" for m in held)])
     rows.append(["fits", *("yes" if p.answer.fits else "NO" for p in parts)])
+    if any(p.answer.data["units"] for p in parts):
+        areas = [x[0] if (x := area_mm2(p.answer)) else None for p in parts]
+        rows.append(["area", *(delta(v, areas[0], "mm2", i) for i, v in enumerate(areas))])
     for phase in parts[0].answer.data["limits"]:
         rows.append([f"{phase} limited by",
                      *(_largest(p.answer, phase) if phase in p.answer.data["limits"] else "" for p in parts)])

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from accel_models.chip import chip
 from accel_models.families import other_way
 from accel_models.quantity import format_quantity
 from accel_models.units import KINDS
 from sim.answer import Answer, answer
+from sim.area import area_mm2
 from sim.commands.options import changes, hardware_names, query_from, query_options
 from sim.fit_memory import smallest_change
 from sim.output import FIGURES, as_csv, as_markdown, as_table, console, delta, format_option, note, print_json, show
@@ -171,6 +171,8 @@ def _figures(a: Answer) -> list[tuple[str, ...]]:
         limit = a.data["limits"].get(phase) if phase else None
         rows.append((label, show(metric["value"], dimension), span, show(limit["sol_s"], "s") if limit else "",
                      f"{100 * limit['sol_share']:.0f} %" if limit else "", _why(a, phase, limit) if limit and phase else ""))
+    if a.data["units"] and (area := area_mm2(a)):
+        rows.append(("area", show(area[0], "mm2"), f"{show(area[1], 'mm2')} .. {show(area[2], 'mm2')}", "", "", ""))
     return rows
 
 
@@ -269,7 +271,7 @@ def _several(answers: list[Answer], fmt: str) -> None:
                                                  if phase in a.data["limits"] else "" for a in answers)))
         rows.append((f"{phase}: what moved", *(_moved(a, answers[0], phase) for a in answers)))
     if any(a.data["units"] for a in answers):
-        areas = [_area(a) for a in answers]
+        areas = [x[0] if (x := area_mm2(a)) else None for a in answers]
         rows.append(("area", *(delta(v, areas[0], "mm2", i) for i, v in enumerate(areas))))
     _emit(("", *names), rows, fmt)
     if fmt == "table":
@@ -277,15 +279,6 @@ def _several(answers: list[Answer], fmt: str) -> None:
             said = ([a.data["units"][kind]] if kind in a.data["units"] else [] for a in answers)
             _each(kind, list(zip(names, said, strict=True)))
         _each("note", [(n, a.data["notes"]) for n, a in zip(names, answers, strict=True)])
-
-
-def _area(a: Answer) -> float | None:
-    """Die of a device as its file states it, of one made of units as its cells, buffers and vector engine give it. [mm2]"""
-    device, changed = a.setting.device, any(k.startswith(("engine.", "memory.", "hw.")) for k, _ in a.setting.query.sets)
-    try:
-        return None if changed and not a.data["units"] else float(chip(device).area)
-    except ValueError:                                       # neither a die nor a process is stated
-        return None
 
 
 def _each(kind: str, texts: list[tuple[str, list[str]]]) -> None:

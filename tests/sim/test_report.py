@@ -88,6 +88,15 @@ def test_several_are_compared(tmp_path: Path) -> None:
     assert "h200_sxm quant=fp8" in text
 
 
+def test_designs_of_units_show_their_area_apart_and_compared() -> None:
+    asked = [answer(resolve(Query(model="llama-2-7b", hw=hw, quant="w2a8"))) for hw in ("edge_int_mac", "edge_lut")]
+    plain = re.sub(r"<[^>]+>", "|", build(asked, ""))
+    areas = re.findall(r"\|area\|+([\d.]+) mm2\|+([^|]+)", plain)
+    assert len(areas) == 3
+    assert areas[0][1].startswith("12.") or areas[0][1].startswith("13.")
+    assert [re.fullmatch(r"[\d.]+ mm2 to [\d.]+ mm2", x[1]) is not None for x in areas] == [False, True, True]
+
+
 def test_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     result = run("-m", "llama-3.1-70b", "--hw", "rtx_4090", "-o", str(path))

@@ -153,6 +153,10 @@ def test_designs_of_units_are_compared_with_their_area_and_what_it_rests_on(caps
     assert "note         edge_shift: shift_mac does not multiply int8 x int2_g128" in out
     assert run(*SAMPLE, "--vs", "quant=fp8") == 0
     assert "\n area" not in capsys.readouterr().out
+    assert run("whatif", "-m", "llama-2-7b", "--hw", "edge_lut", "--quant", "w2a8") == 0
+    single = re.split(r"\s{2,}", next(x for x in capsys.readouterr().out.splitlines() if x.startswith(" area")).strip())
+    low, high = (float(x.removesuffix(" mm2")) for x in single[2].split(" .. "))
+    assert low < float(single[1].removesuffix(" mm2")) < high
 
 
 @pytest.mark.parametrize(("device", "quant", "better"), [

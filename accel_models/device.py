@@ -326,6 +326,8 @@ class Device(Strict):
         More units or a faster clock raise the rates of that engine in proportion; a rate set by itself stays as set.
         """
         key = self.key(path)
+        if key.startswith("engine.matrix.rate.") and self.follows():
+            raise ValueError(f"{self.name}: {key}: {self.follows()}")
         old, dimension = self.quantities().get(key), self.settable()[key]
         parsed, said = parse_noted(value, dimension, where=f"{self.name}: {key}")
         was = f"was {old}" if old else "was not given"
@@ -337,6 +339,13 @@ class Device(Strict):
         if kind == "engine" and field in ("units", "clock") and old and old.value:
             changed = changed._scaled(name, new.value / old.value, f"scaled with {field}, {was}")
         return changed
+
+    def follows(self) -> str:
+        """Why the multiplying engine's rates cannot be stated: they follow from a contract. Empty where they can be."""
+        if self.matrix is None or self.matrix.kind not in units.KINDS or self.kind == "gpu":
+            return ""
+        return ("follows from the shape and the clock of arrays of units; change engine.matrix.units, engine.matrix.clock or "
+                "engine.matrix.figure.*")
 
     def _scaled(self, engine: str, factor: float, why: str) -> Device:
         """A copy whose rates of one engine are multiplied."""

@@ -128,6 +128,8 @@ def _check_units(device: Device, engine: Engine, file: str) -> None:
         near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5) or known
         raise ValueError(f"{file}: engine.matrix.figure.{unknown[0]}: {what} has no such figure; did you mean "
                          f"{', '.join(near)}?")
+    if engine.rate and device.follows():
+        raise ValueError(f"{file}: engine.matrix.rate.{next(iter(engine.rate))}: {device.follows()}")
     if engine.clock is None:
         raise ValueError(f"{file}: engine.matrix.clock: missing; {what} runs its contract's cycles at it, e.g. \"1 GHz\"")
     if device.vector is None:

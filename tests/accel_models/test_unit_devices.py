@@ -83,3 +83,13 @@ def test_lookups_are_asked_like_any_device() -> None:
                   for hw in ("a100_lut8x", "a100_sxm4_80gb"))
     assert fast["ttft_s"]["value"] < 0.75 * slow["ttft_s"]["value"]
     assert fast["tpot_s"]["value"] == pytest.approx(slow["tpot_s"]["value"], rel=0.1)      # weights stream either way
+
+
+def test_rates_that_follow_from_a_contract_cannot_be_stated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"edge_lut: engine.matrix.rate.int8: follows from the shape .* engine.matrix.units"):
+        load_device("edge_lut").with_value("engine.matrix.rate.int8", "1 TOP/s")
+    (tmp_path / "mine.toml").write_text('name = "mine"\ntitle = "t"\nbase = "edge_int_mac"\n[engine.matrix]\n'
+                                        'rate.int8 = { value = "1 TOP/s", kind = "assumed", note = "x" }\n')
+    with pytest.raises(ValueError, match=r"mine.toml: engine.matrix.rate.int8: follows from the shape"):
+        load_device(tmp_path / "mine.toml")
+    assert load_device("a100_lut4x").with_value("engine.matrix.rate.fp16", "300 TFLOP/s").rate("fp16") == 3e14

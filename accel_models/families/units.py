@@ -95,7 +95,8 @@ class _Arrays:
         return self.col.table([known[x.name, y.name] for x, y in zip(a, w, strict=True)])
 
     def rate(self, k: Array, passes: Array) -> Array:
-        """Of all arrays together, each on full tiles of the result; NaN where the units do not take the product. [op/s]"""
+        """Of all arrays together, each on full tiles of the result; of products that the units do not take it says nothing.
+        [op/s]"""
         down, across = self.kind.tile(self.figures)
         cycles = self.kind.cycles(down, across, k, passes, self.figures)
         return np.asarray(2.0 * down * across * k * self.units * self.clock / cycles)
@@ -223,16 +224,13 @@ def _hosted(ops: Sequence[Gemm], f: dict[str, Array], hw: Hardware, framework: s
     arrays = _Arrays(hw, kind, f["m"].ndim - 2)
     a, w = [get_format(op.a) for op in ops], [get_format(op.w) for op in ops]
     passes = arrays.passes(a, w)
-    rate = arrays.rate(f["k"], passes)
     taken = np.broadcast_to(~np.isnan(passes), np.broadcast_shapes(passes.shape, (len(ops), len(hw), *arrays.col.tail)))
-    low = [x.bits < 16 for x in w]
-    ways = [tuple(_fed(x) if lo and bool(taken[i, j].all()) else way for j, way in enumerate(row))
-            for i, (x, lo, row) in enumerate(zip(a, low, general.ways_of(ops, hw), strict=True))]
-    mine = taken & np.reshape(low, (-1, 1) + (1,) * len(arrays.col.tail))
-    return general.gemm_of(ops, f, hw, framework, ways, rate=np.where(mine, rate, np.nan))
+    ways = [tuple(_as_stored(x) if y.bits < 16 and bool(taken[i, j].all()) else way for j, way in enumerate(row))
+            for i, (x, y, row) in enumerate(zip(a, w, general.ways_of(ops, hw), strict=True))]
+    return general.gemm_of(ops, f, hw, framework, ways, rate=np.where(taken, arrays.rate(f["k"], passes), np.nan))
 
 
-def _fed(a: Format) -> Multiply:
+def _as_stored(a: Format) -> Multiply:
     """A kernel without unpacking: weights reach the units as they are stored. Never measured; the nearest is the product of
     activations of that width."""
     narrow = a.bits < 16

@@ -125,6 +125,25 @@ def test_in_a_gpu_only_products_with_weights_that_units_take_change() -> None:
     assert seconds(one(product(2048, w="int1"), LUT)) < seconds(one(product(2048, w="int2"), LUT))
 
 
+def test_multipliers_of_16_bits_inside_a_gpu_stand_in_for_its_own(tmp_path: Path) -> None:
+    figures = "\n".join(f'figure.{k} = {{ value = {v}, kind = "assumed", note = "x" }}'
+                        for k, v in {"rows": 64, "cols": 8, "arrays_per_unit": 4}.items())
+    file = tmp_path / "mine.toml"
+    file.write_text(f'name = "mine"\ntitle = "mine"\nbase = "{GPU}"\n[engine.matrix]\nkind = "mac"\n{figures}\n')
+    slow = load_device(str(file))
+    fast = slow.with_value("engine.matrix.figure.arrays_per_unit", 8)
+    assert float(peak(get_format("fp16"), get_format("int4"), bind([slow]))[0]) == pytest.approx(
+        2 * 64 * 8 * 4 * slow.get("engine.matrix.units") * slow.get("engine.matrix.clock"))
+    for w in ("fp16", "int4"):
+        was, now = (seconds(price([product(8192, w=w, n=8192, k=8192)], bind([d]))[0]) for d in (slow, fast))
+        assert now < 0.6 * was, w
+
+
+def test_activations_that_have_to_be_cut_take_a_kernel_more_inside_a_gpu() -> None:
+    ready, cut = (one(product(2048, w="int2", a=a), LUT) for a in ("int8+ready", "int8"))
+    assert seconds(cut) > 1.02 * seconds(ready)
+
+
 @pytest.mark.parametrize(("cut", "said"), [
     ("clock = ", "engine.matrix.clock: missing; an engine of kind 'mac' runs its contract's cycles at it"),
     ("rows = ", "engine figure 'rows' is missing; an engine of kind 'mac' needs it"),

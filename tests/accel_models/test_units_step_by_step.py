@@ -169,6 +169,15 @@ def test_experts_that_all_tokens_pick(case: tuple[str, Hardware, str, str], toke
     assert p.cost.time.item() == pytest.approx(sum(times), rel=1e-6)
 
 
+def test_an_expert_that_is_seldom_picked_is_not_spread_over_more_arrays_than_there_are() -> None:
+    hw = replace(device("mac"), n_units=np.array([8.0]), vector_rate=np.array([1e30]))
+    formats: dict[str, Any] = {"a": "fp16", "w": "fp16", "out": "fp16"}
+    seldom = Moe(name="m", tokens=1, hidden=64, inter=32, topk=1, n_experts=100, n_local=1, gated=False, **formats)
+    always = [Gemm(name="g", m=1, n=n, k=k, **formats) for n, k in ((32, 64), (64, 32))]
+    found, *alone = (p.cost.compute.item() for p in price([seldom, *always], hw))
+    assert found == pytest.approx(sum(alone))
+
+
 @settings(max_examples=80, deadline=None)
 @given(cases(), st.integers(1, 3), st.integers(1, 20), st.integers(0, 40), st.integers(1, 4), st.integers(1, 3),
        st.integers(0, 30), st.booleans(), st.booleans())
@@ -190,6 +199,32 @@ def test_attention_query_by_query(case: tuple[str, Hardware, str, str], batch: i
         + batch * q_len * group * heads * (d + dv) * get_format(q).nbytes
     joules = scores.joules + sums.joules + soft * float(shape(hw, kind).energies.vector_op[0])
     near(price([op], hw)[0], hw, scores.seconds + sums.seconds + soft / float(hw.vector_rate[0]), nbytes, joules)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.sampled_from([("rmsnorm", 3), ("add_layernorm", 5), ("softmax", 5), ("rope", 1), ("kv_append", 1)]), SIZE,
+       SIZE)
+def test_kernels_beside_the_arrays(case: tuple[str, Hardware, str, str], what: tuple[str, int], rows: int, cols: int) -> None:
+    """Each element as often as its kernel passes over it; operands that fit the input buffer are there, but for the cache."""
+    kind, hw, *_ = case
+    name, passes = what
+    op = Elementwise(name="e", kind=name, rows=rows, cols=cols, bytes_read=2 * rows * cols, bytes_written=rows * cols)
+    stays = 3 * rows * cols <= hw.figures[0]["input_buffer_bytes"] and name != "kv_append"
+    operations = rows * cols * passes
+    near(price([op], hw)[0], hw, operations / float(hw.vector_rate[0]), 0 if stays else 3 * rows * cols,
+         operations * float(shape(hw, kind).energies.vector_op[0]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(cases(), st.integers(1, 3), SIZE, SIZE, SIZE)
+def test_a_state_comes_from_memory_and_goes_back(case: tuple[str, Hardware, str, str], batch: int, q_len: int, flops: int,
+                                                 state: int) -> None:
+    kind, hw, *_ = case
+    op = Scan(name="s", phase="prefill", batch=batch, q_len=q_len, flops_per_token=flops, state_elements=state, io_elements=9,
+              state="fp32")
+    operations = batch * q_len * flops
+    near(price([op], hw)[0], hw, operations / float(hw.vector_rate[0]), batch * state * 4 * 2,
+         operations * float(shape(hw, kind).energies.vector_op[0]))
 
 
 def _ops(m: int, n: int, k: int, batch: int, a: str, w: str) -> list[Op]:

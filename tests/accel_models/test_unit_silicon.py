@@ -11,7 +11,7 @@ import pytest
 from accel_models.bind import bind
 from accel_models.families.units import shape as shape_of
 from accel_models.registry import load_device
-from accel_models.silicon import cells
+from accel_models.silicon import area, cells, sram_energy_per_byte, work_energy
 from accel_models.unit_silicon import array_cells, engine_cells, rests
 from accel_models.units import KINDS, given
 from sim.api import whatif
@@ -57,6 +57,43 @@ def test_every_kind_has_cells_and_energies() -> None:
     assert engine_cells(load_device("h100_sxm")) is None
     one = shape_of(bind([load_device("edge_lut")]), "lut").energies
     assert one.cycle[0] > one.weight[0] > one.vector_op[0] > 0
+
+
+def test_energies_of_an_engine_by_its_parts() -> None:
+    """At 28 nm an fp16 multiply-accumulate takes 0.934 pJ (docs/silicon.md), two operations; a buffer is read bank by bank."""
+    device = load_device("bitmod")
+    rows, cols, stated = (device.get(f"engine.matrix.figure.{k}") for k in ("rows", "cols", "element_j"))
+    own = shape_of(bind([device]), "term_serial").energies
+    assert own.cycle[0] == pytest.approx(rows * cols * stated)
+    assert own.vector_op[0] == pytest.approx(0.934e-12 / 2, rel=1e-3)
+    edge = load_device("edge_lut")
+    found, node = shape_of(bind([edge]), "lut").energies, edge.area.process
+    assert found.cycle[0] == pytest.approx(work_energy(engine_cells(edge), node=node))
+    for name in ("input", "weight"):
+        size = edge.get(f"engine.matrix.figure.{name}_buffer_bytes")
+        for banks, device in ((8, edge), (2, edge.with_value("engine.matrix.figure.buffer_banks", 2))):
+            assert getattr(shape_of(bind([device]), "lut").energies, name)[0] == \
+                pytest.approx(sram_energy_per_byte(size / banks, node=node))
+
+
+def test_devices_of_several_nodes_have_each_its_own_energies() -> None:
+    names = ["edge_lut", "a100_lut4x", "edge_lut"]
+    devices = [load_device(n) for n in names]
+    devices[2] = devices[2].model_copy(update={"area": devices[2].area.model_copy(update={"process": ""})})
+    together = shape_of(bind(devices), "lut").energies
+    for i, d in enumerate(devices):
+        alone = shape_of(bind([d]), "lut").energies
+        assert [x[i] for x in together] == pytest.approx([x[0] for x in alone], nan_ok=True)
+    assert np.isnan(together.cycle).tolist() == [False, False, True]
+
+
+def test_what_an_engine_rests_on_counts_all_of_its_arrays() -> None:
+    device = load_device("edge_lut").with_value("engine.matrix.figure.tile_n", 48)
+    cells_of, text = engine_cells(device), rests(device)["modelled"]
+    assert f"{float(cells_of.ge):,.0f} gate equivalents an array" in text
+    assert f"{float(area(cells_of.ge * 92, node=device.area.process)):.3g} mm2" in text
+    assert f"within {100 * (float(cells_of.spread) - 1):.0f} %" in text
+    assert 0 < 100 * (float(cells_of.spread) - 1) < 20
 
 
 def test_an_answer_says_what_the_units_leave_to_others_and_what_they_draw() -> None:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
+from itertools import product
 from typing import Any
 
 import matplotlib
@@ -75,7 +76,8 @@ def _roofline(data: Roofline, *, titled: bool) -> Figure:
     _label_points(ax, data, taken)
     _legend(fig, data)
     if titled:
-        fig.text(0.015, 0.965, f"{data.model} on {data.device}", fontsize=12, fontweight="bold", va="center")
+        title = f"{data.model} on {data.device}"
+        fig.text(0.015, 0.965, title, fontsize=min(12.0, 12 * 64 / len(title)), fontweight="bold", va="center")
         fig.text(0.015, 0.92, data.workload, color=MUTED, va="center")
     return fig
 
@@ -91,23 +93,24 @@ def _draw_ceilings(ax: Axes, data: Roofline) -> list[Bbox]:
     for c in compute:
         ax.plot([c.rate / memory[0].rate, x1], [c.rate] * 2, color=FG, lw=1.2, zorder=2,
                 ls="--" if c.name == VECTOR else "-")
-        taken.append(_name_compute(ax, c, c.rate / memory[-1].rate, [*dots, *taken]))
+        taken.append(_name_compute(ax, c, c.rate / memory[-1].rate, [*dots, *taken], topmost=c.rate == top))
     for i, (m, line) in enumerate(zip(memory, slanted, strict=True)):
         taken += _name_memory(ax, m, above=i == 0, top=top, solid=[*dots, *taken],
                               lines=_line_boxes(ax, apart=line))
     return taken
 
 
-def _name_compute(ax: Axes, c: Ceiling, ridge: float, avoid: Sequence[Bbox]) -> Bbox:
-    """The name on its flat line, as far right as nothing is in its way."""
+def _name_compute(ax: Axes, c: Ceiling, ridge: float, avoid: Sequence[Bbox], *, topmost: bool) -> Bbox:
+    """The name on its flat line, as far right as nothing is in its way; over or under the markers where there is no such
+    place."""
     text = ax.annotate(f"{c.name} {rate_text('compute', c.rate)}", (ax.get_xlim()[1], c.rate), (-2, 2),
                        textcoords="offset points", ha="right", va="bottom", fontsize=8, zorder=3)
     first, scale = text.get_window_extent(), ax.figure.dpi / 72
     least = ax.transData.transform((ridge, c.rate))[0]
-    for below, back in ((below, back) for below in (False, True) for back in range(0, 400, 6)):
-        drop = (first.height + 4 * scale) * below
+    for apart, below, back in product((0, 6, 12, 18), (False, True), range(0, 400, 6)):
+        drop = (first.height + (4 + apart) * scale) if below else -apart * scale
         box = Bbox.from_bounds(first.x0 - back * scale, first.y0 - drop, first.width, first.height)
-        if box.x0 > least and not any(box.overlaps(b) for b in avoid):
+        if (box.x0 > least or (topmost and apart and not below)) and not any(box.overlaps(b) for b in avoid):
             text.set_position((-2 - back, 2 - drop / scale))
             return box
     return first

@@ -154,11 +154,12 @@ def test_products(case: tuple[str, Hardware, str, str], m: int, n: int, k: int, 
 
 
 @settings(max_examples=40, deadline=None)
-@given(cases(), st.integers(1, 30), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.booleans())
+@given(cases(), st.integers(1, 30), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(0, 4), st.booleans())
 def test_experts_that_all_tokens_pick(case: tuple[str, Hardware, str, str], tokens: int, hidden: int, inter: int, experts: int,
-                                      gated: bool) -> None:
+                                      elsewhere: int, gated: bool) -> None:
     kind, hw, a, w = case
-    p = price([Moe(name="p", tokens=tokens, hidden=hidden, inter=inter, topk=experts, n_experts=experts, n_local=experts, a=a,
+    every = experts + elsewhere
+    p = price([Moe(name="p", tokens=tokens, hidden=hidden, inter=inter, topk=every, n_experts=every, n_local=experts, a=a,
                    w=w, out="fp16", gated=gated)], replace(hw, launch=np.zeros(1)))[0]
     parts = [((1 + gated) * inter, hidden), (hidden, inter)]
     works = [compute(hw, kind, tokens, n, k, experts, a, w) for n, k in parts]

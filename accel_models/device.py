@@ -310,7 +310,7 @@ class Device(Strict):
         if short in known:
             return short
         near = difflib.get_close_matches(short, known, n=3, cutoff=0.4) or list(known)[:3]
-        raise ValueError(f"{self.name}: no parameter {path!r}; nearest: {', '.join(near)}")
+        raise ValueError(f"{self.name}: no parameter {short!r}; nearest: {', '.join(near)}")
 
     def get(self, path: str) -> float:
         """SI value of a parameter. Raises ``ValueError`` for one that does not exist or was not given."""

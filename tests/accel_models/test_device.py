@@ -166,3 +166,8 @@ def test_more_units_or_a_faster_clock_raise_the_rates_of_that_engine_alone() -> 
     slow = h200.with_value("engine.vector.clock", "990 MHz")
     assert slow.get("engine.vector.rate.fp32") == pytest.approx(h200.get("engine.vector.rate.fp32") / 2)
     assert slow.rate("bf16") == h200.rate("bf16")
+
+
+def test_a_key_that_is_not_there_is_named_without_the_prefix_of_who_asks() -> None:
+    with pytest.raises(ValueError, match=r"bitmod: no parameter 'engine.matrix.figure.lanes'; nearest: engine.matrix.figure"):
+        load_device("bitmod").key("hw.engine.matrix.figure.lanes")

@@ -13,7 +13,9 @@ import hashlib
 import logging
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -52,8 +54,28 @@ class BuildError(Exception):
         self.home = home
 
 
+#: What a tool may take of the machine's memory. [B]
+MEMORY = 8 * 1024**3
+
+
 class TimeLimitError(Exception):
     """A tool ran past its time limit."""
+
+
+def _run(cmd: Sequence[str], cwd: Any, env: dict[str, str], limit: float, stdout: TextIO | None) -> int:
+    """Exit code of a tool. One that takes too long, or is interrupted, ends with all that it started: the compilers behind a
+    driver too, which a fault in a loop may keep busy, and growing, for ever."""
+    with subprocess.Popen(cmd, cwd=cwd, env=env, stdout=stdout, stderr=subprocess.STDOUT, start_new_session=True) as tool:
+        if hasattr(resource, "prlimit"):           # Linux
+            resource.prlimit(tool.pid, resource.RLIMIT_AS, (MEMORY, MEMORY))
+        try:
+            return tool.wait(limit)
+        except subprocess.TimeoutExpired as e:
+            os.killpg(tool.pid, signal.SIGKILL)
+            raise TimeLimitError(f"{Path(cmd[0]).name}: stopped after {limit:g} s") from e
+        except BaseException:
+            os.killpg(tool.pid, signal.SIGKILL)
+            raise
 
 
 class _Limited:
@@ -66,14 +88,8 @@ class _Limited:
     def _execute_cmds(self, cmds: Sequence[Sequence[str]], cwd: Any, stdout: TextIO | None = None) -> None:
         for cmd in cmds:
             self._before(Path(cmd[0]).name, Path(cwd))
-            try:
-                done = subprocess.run(cmd, cwd=cwd, env=self.env | environment(), check=False, timeout=self.limit,
-                                      stdout=stdout, stderr=subprocess.STDOUT)
-            except subprocess.TimeoutExpired as e:
-                raise TimeLimitError(f"{Path(cmd[0]).name}: stopped after {self.limit:g} s") from e
-            if done.returncode:
-                raise RuntimeError(f"{Path(cmd[0]).name} ended with code {done.returncode}")
-
+            if code := _run(cmd, cwd, self.env | environment(), self.limit, stdout):
+                raise RuntimeError(f"{Path(cmd[0]).name} ended with code {code}")
 
     def _before(self, tool: str, home: Path) -> None:
         """What a runner does before it starts a tool in a directory."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,3 +48,31 @@ def test_failed_build_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch
     assert "Can't find definition of variable: 'wied'" in out.failed["build"]
     assert "\n" not in out.failed["build"]
     assert list((tmp_path / "cache").rglob("*nbit_unpack*")) == []
+
+
+def test_a_tool_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    """A driver's compiler would go on, and grow: Icarus unrolls a loop that a fault made endless."""
+    child = "import os, time; open('child', 'w').write(str(os.getpid())); time.sleep(60)"
+    driver = ["sh", "-c", f'{sys.executable} -c "{child}" & wait']
+    with pytest.raises(build.TimeLimitError, match="sh: stopped after 1 s"):
+        build._run(driver, tmp_path, dict(os.environ), 1.0, None)
+    pid = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 5.0
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="memory limits of other processes: Linux alone")
+def test_a_tool_gets_no_more_memory_than_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "MEMORY", 2**30)
+    greedy = [sys.executable, "-c", "import time; time.sleep(0.3); bytearray(2**31)"]
+    assert build._run(greedy, tmp_path, dict(os.environ), 30.0, None) != 0

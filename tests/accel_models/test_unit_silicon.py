@@ -64,16 +64,16 @@ def test_energies_of_an_engine_by_its_parts() -> None:
     device = load_device("bitmod")
     rows, cols, stated = (device.get(f"engine.matrix.figure.{k}") for k in ("rows", "cols", "element_j"))
     own = shape_of(bind([device]), "term_serial").energies
-    assert own.cycle[0] == pytest.approx(rows * cols * stated)
-    assert own.vector_op[0] == pytest.approx(0.934e-12 / 2, rel=1e-3)
+    assert own.cycle[0] == pytest.approx(rows * cols * stated, rel=1e-9, abs=0)
+    assert own.vector_op[0] == pytest.approx(0.934e-12 / 2, rel=1e-3, abs=0)
     edge = load_device("edge_lut")
     found, node = shape_of(bind([edge]), "lut").energies, edge.area.process
-    assert found.cycle[0] == pytest.approx(work_energy(engine_cells(edge), node=node))
+    assert found.cycle[0] == pytest.approx(work_energy(engine_cells(edge), node=node), rel=1e-9, abs=0)
     for name in ("input", "weight"):
         size = edge.get(f"engine.matrix.figure.{name}_buffer_bytes")
         for banks, device in ((8, edge), (2, edge.with_value("engine.matrix.figure.buffer_banks", 2))):
             assert getattr(shape_of(bind([device]), "lut").energies, name)[0] == \
-                pytest.approx(sram_energy_per_byte(size / banks, node=node))
+                pytest.approx(sram_energy_per_byte(size / banks, node=node), rel=1e-9, abs=0)
 
 
 def test_devices_of_several_nodes_have_each_its_own_energies() -> None:
@@ -83,7 +83,7 @@ def test_devices_of_several_nodes_have_each_its_own_energies() -> None:
     together = shape_of(bind(devices), "lut").energies
     for i, d in enumerate(devices):
         alone = shape_of(bind([d]), "lut").energies
-        assert [x[i] for x in together] == pytest.approx([x[0] for x in alone], nan_ok=True)
+        assert [x[i] for x in together] == pytest.approx([x[0] for x in alone], rel=1e-9, abs=0, nan_ok=True)
     assert np.isnan(together.cycle).tolist() == [False, False, True]
 
 

@@ -130,7 +130,7 @@ def near(p: Priced, hw: Hardware, seconds: float, nbytes: float, joules: float) 
     assert p.cost.compute.item() == pytest.approx(seconds, rel=1e-9)
     assert p.cost.time.item() == pytest.approx(time, rel=1e-9)
     rest = float(hw.idle[0]) * time + nbytes * float(hw.energy_per_byte[0])
-    assert p.energy.item() == pytest.approx(joules + rest, rel=1e-9)
+    assert p.energy.item() == pytest.approx(joules + rest, rel=1e-9, abs=0)
 
 
 @st.composite

@@ -245,6 +245,8 @@ def given(kind: str, known: Mapping[str, float], *, where: str) -> dict[str, flo
     found: dict[str, float] = {}
     for name, default in KINDS[kind].figures.items():
         value = known.get(name, default)
+        if value is not None and value % 1:
+            raise ValueError(f"{where}: engine.matrix.figure.{name}: must be a whole number, got {value:g}")
         if value is None:
             raise ValueError(f"{where}: engine figure {name!r} is missing; an engine of kind {kind!r} needs it, e.g. "
                              f"[engine.matrix.figure] {name} = {{ value = ..., kind = ..., source = ... }}")

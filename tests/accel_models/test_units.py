@@ -84,6 +84,7 @@ def test_few_table_generators_slow_a_tile_down() -> None:
 
 
 @pytest.mark.parametrize(("figure", "said"), [({}, "'rows' is missing"), ({"rows": 0}, "rows: must be at least 1, got 0"),
+                                             ({"rows": 2.5}, "rows: must be a whole number, got 2.5"),
                                              ({"rows": 4, "drain": -1}, "drain: must be at least 0, got -1")])
 def test_a_figure_that_cannot_be_is_named(figure: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=f"mine: .*{said}"):

@@ -195,9 +195,10 @@ def _measured_and_fitted(data, out, seconds):
 def test_measure_fit_and_use_on_this_cpu(tmp_path):
     data, out = tmp_path / "data", tmp_path / "fitted"
     gemm = _measured_and_fitted(data, out, 6)
-    if gemm["outcome"] != "written" or gemm["after_percent"] >= 0.7 * gemm["before_percent"]:
+    if gemm["outcome"] != "written" or gemm["rows"] < 20 or gemm["after_percent"] >= 0.7 * gemm["before_percent"]:
         gemm = _measured_and_fitted(data, out, 20)        # a busy machine: measure on, as its user would
-    if gemm["outcome"] != "written" and os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
+    few = gemm["outcome"] != "written" or gemm["rows"] < 20
+    if few and os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
         pytest.skip(f"this machine is too busy to measure itself: load {os.getloadavg()[0]:.1f}, {gemm['outcome']}")
     assert gemm["outcome"] == "written"
     assert gemm["after_percent"] < 0.7 * gemm["before_percent"]

@@ -184,7 +184,7 @@ KINDS: dict[str, Kind] = _Kinds({
         {"planes_max": (1.0, 32.0)}),
     "shift": Kind(
         {"rows": None, "lanes": 16.0, "code_bits": 3.0, "act_bits": 8.0},
-        lambda a, w, f: _where(_fed(a, f) & w.name.startswith("pot") & (bits(w) <= f["code_bits"]), 1.0),
+        lambda a, w, f: _where(_fed(a, f) & (w.kind == "pot") & (bits(w) <= f["code_bits"]), 1.0),
         lambda m, n, k, p, f: shift.gemm_cycles(m, n, k, rows=f["rows"], lanes=f["lanes"]),
         lambda f: f["rows"] * f["lanes"],
         lambda f: (_one(), f["rows"]),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from accel_models.bind import Hardware
-from accel_models.columns import Columns, Stack, priced, sets, widening
+from accel_models.columns import Columns, Stack, picked, priced, sets, widening
 from accel_models.cost.systolic import systolic
 from accel_models.cost.terms import Array, Cost
 from accel_models.families.general import PRICERS, Pricer
@@ -80,9 +80,7 @@ def _moe(ops: Sequence[Moe], f: dict[str, Array], hw: Hardware, framework: str) 
     ways = _ways(ops, hw)
     variants = tuple(tuple(variant(w) for w in row) for row in ways)
     found = sets("systolic", systolic, variants, hw.identity, framework)
-    share = np.minimum(f["topk"] / f["n_experts"], 1.0)
-    busy = f["n_local"] * (1.0 - (1.0 - share) ** f["tokens"])
-    rows = f["tokens"] * share * f["n_local"] / np.maximum(busy, 1e-9)
+    busy, rows = picked(f)
     formats = _formats(ops, ways, col)
     given = {**formats, **{k: col(v) for k, v in figures(hw).items()}, **col.fitted(found)}
     wide = f["inter"] * col.each([1.0 + op.gated for op in ops])
